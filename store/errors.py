@@ -1,0 +1,150 @@
+"""Everything the store raises.
+
+EventStoreError
+├── InvalidEvent(ValueError)            a record that may not be stored; the reason names the place
+│   └── PayloadTooLarge
+├── ConcurrencyError
+│   ├── VersionConflict                 somebody else appended first
+│   ├── Deadlock                        two transactions waited for each other; run yours again
+│   └── DatabaseBusy                    SQLite's only writer stayed away too long
+├── IdentityError
+│   ├── DuplicateEventId                the id is known with other content
+│   ├── PartialDuplicate                some ids of the batch are known, some are not
+│   └── AggregateTypeMismatch           the aggregate id belongs to another type
+├── OutcomeUnknown                      the connection died and nobody answered since
+├── StoreUnavailable                    the database cannot be reached
+├── SchemaError                         the database's schema does not fit this code
+├── NotFound(LookupError)
+│   └── AggregateNotFound
+├── HistoryGap                          a version is missing
+└── InvalidSource(ValueError)           an event file or URL that cannot be read
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+
+class EventStoreError(Exception):
+    """Base of every error the store raises."""
+
+
+class InvalidEvent(EventStoreError, ValueError):
+    """An event, id or payload that may not be stored; the message says where and why."""
+
+
+class PayloadTooLarge(InvalidEvent):
+    """The encoded payload is larger than the store takes."""
+
+    def __init__(self, *, field: str, size: int, limit: int) -> None:
+        super().__init__(f"{field} is {size:,} bytes of JSON; the limit is {limit:,}")
+        self.field = field
+        self.size = size
+        self.limit = limit
+
+
+class ConcurrencyError(EventStoreError):
+    """Another writer was in the way; deciding again on fresh state may succeed."""
+
+
+class VersionConflict(ConcurrencyError):
+    """The aggregate was not at the expected version; nothing was written.
+
+    `actual` is None where the database only said that transactions could not be serialised.
+    """
+
+    def __init__(self, *, aggregate_id: str, expected: int | None, actual: int | None) -> None:
+        found = "it changed concurrently" if actual is None else f"it is at {actual}"
+        super().__init__(f"{aggregate_id!r}: expected version {expected}, {found}")
+        self.aggregate_id = aggregate_id
+        self.expected = expected
+        self.actual = actual
+
+
+class Deadlock(ConcurrencyError):
+    """The database broke a deadlock by ending this transaction; its owner runs it again."""
+
+
+class DatabaseBusy(ConcurrencyError):
+    """Another process held SQLite's write lock for longer than the busy timeout."""
+
+
+class IdentityError(EventStoreError):
+    """An id is already in use for something else."""
+
+
+class DuplicateEventId(IdentityError):
+    """The event id is known on this aggregate with another type, schema version or data."""
+
+    def __init__(self, *, aggregate_id: str, event_id: UUID) -> None:
+        super().__init__(f"{aggregate_id!r}: event {event_id} is already stored with other content")
+        self.aggregate_id = aggregate_id
+        self.event_id = event_id
+
+
+class PartialDuplicate(IdentityError):
+    """Some event ids of one batch are already stored, others are not; nothing was written."""
+
+    def __init__(self, *, aggregate_id: str, known: Sequence[UUID], new: Sequence[UUID]) -> None:
+        super().__init__(
+            f"{aggregate_id!r}: {len(known)} of {len(known) + len(new)} events are already stored"
+        )
+        self.aggregate_id = aggregate_id
+        self.known = tuple(known)
+        self.new = tuple(new)
+
+
+class AggregateTypeMismatch(IdentityError):
+    """The aggregate id is in use by an aggregate of another type."""
+
+    def __init__(self, *, aggregate_id: str, given: str, actual: str) -> None:
+        super().__init__(f"{aggregate_id!r} is of type {actual!r}, not {given!r}")
+        self.aggregate_id = aggregate_id
+        self.given = given
+        self.actual = actual
+
+
+class OutcomeUnknown(EventStoreError):
+    """The connection was lost during commit and the database has not answered since.
+
+    Append the same events, with the same ids, again: what was stored is recognised.
+    """
+
+    def __init__(self, *, event_ids: Sequence[UUID]) -> None:
+        super().__init__(
+            f"connection lost while committing {len(event_ids)} event(s); append the same ids again"
+        )
+        self.event_ids = tuple(event_ids)
+
+
+class StoreUnavailable(EventStoreError):
+    """The database cannot be reached; nothing was written."""
+
+
+class SchemaError(EventStoreError):
+    """The database's schema does not fit this code; the message says what to run."""
+
+
+class NotFound(EventStoreError, LookupError):
+    """What was asked for is not in the store."""
+
+
+class AggregateNotFound(NotFound):
+    """No event of this aggregate is stored."""
+
+    def __init__(self, aggregate_id: str) -> None:
+        super().__init__(f"no aggregate {aggregate_id!r}")
+        self.aggregate_id = aggregate_id
+
+
+class HistoryGap(EventStoreError):
+    """A history lacks the version that should come next."""
+
+    def __init__(self, *, aggregate_id: str, after: int, found: int | None) -> None:
+        super().__init__(f"{aggregate_id!r}: version {after} is followed by {found}")
+        self.aggregate_id = aggregate_id
+        self.after = after
+        self.found = found
+
+
+class InvalidSource(EventStoreError, ValueError):
+    """An event file or store URL that cannot be read; the message says what and where."""

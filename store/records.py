@@ -1,0 +1,166 @@
+"""The records that go in and come out: frozen, times in UTC."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from msgspec import Struct, field
+
+from store.errors import InvalidEvent
+from store.identifiers import check_text, new_event_id
+from store.versions import ExpectedVersion
+
+Axis: TypeAlias = Literal["occurred", "recorded"]
+"""The time a bound speaks of: when the event happened, or when the store took it."""
+
+AggregateOrder: TypeAlias = Literal["id", "recent", "longest"]
+"""By id ascending, by newest event first, or by version, longest history first."""
+
+
+class NewEvent(Struct, frozen=True):
+    """An event to append.
+
+    `data` is any JSON value and `metadata` a JSON object, both made of dict, list, str, int, float,
+    bool and None. `schema_version` says which shape `data` has. `occurred_at` is an aware datetime,
+    by default the moment of the append. The same `event_id` is stored once, however often it is
+    appended.
+    """
+
+    event_type: str
+    data: Any
+    event_id: UUID = field(default_factory=new_event_id)
+    schema_version: int = 1
+    metadata: Mapping[str, Any] = {}
+    occurred_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_text("event_type", self.event_type)
+        if not isinstance(self.event_id, UUID):
+            raise InvalidEvent(f"event_id: {self.event_id!r} is not a UUID")
+        version = self.schema_version
+        if type(version) is not int or not 1 <= version <= 2**31 - 1:
+            raise InvalidEvent(f"schema_version: {version!r} is not a whole number from 1")
+        if self.occurred_at is not None:
+            utc("occurred_at", self.occurred_at)
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A stored event.
+
+    `version` counts within the aggregate, `position` orders the whole store. `event_version` is the
+    schema version it was written with, `schema_version` that of the `data` in hand. `raw_data` and
+    `raw_metadata` are the JSON bytes as written. What a source does not keep is None.
+    """
+
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    position: int
+    event_id: UUID
+    event_type: str
+    event_version: int
+    schema_version: int
+    data: Any
+    metadata: dict[str, Any]
+    correlation_id: str | None
+    causation_id: str | None
+    actor: str | None
+    occurred_at: datetime
+    recorded_at: datetime | None
+    raw_data: bytes
+    raw_metadata: bytes
+    digest: bytes | None
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """Who and what caused an append; joins the metadata of each event that lacks the key."""
+
+    actor: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in self.as_metadata().items():
+            check_text(name, value)
+
+    def as_metadata(self) -> dict[str, str]:
+        """The fields that are set, by name."""
+        named = {
+            "actor": self.actor,
+            "correlation_id": self.correlation_id,
+            "causation_id": self.causation_id,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Append(Struct, frozen=True, kw_only=True):
+    """One aggregate's part of an `append_all`."""
+
+    aggregate_type: str
+    aggregate_id: str
+    events: Sequence[NewEvent]
+    expected: ExpectedVersion
+
+
+class Appended(Struct, frozen=True, kw_only=True):
+    """The events as stored, the aggregate's version and the store's position after them.
+
+    `duplicate` means that all of them were stored before and nothing was written now.
+    """
+
+    events: tuple[Event, ...]
+    version: int
+    position: int
+    duplicate: bool
+
+
+class AggregateSummary(Struct, frozen=True, kw_only=True):
+    """An aggregate's head: its type, its version and when it was active."""
+
+    aggregate_id: str
+    aggregate_type: str
+    version: int
+    first_occurred_at: datetime
+    last_occurred_at: datetime
+    last_recorded_at: datetime | None
+
+
+class AggregatePage(Struct, frozen=True, kw_only=True):
+    """Some aggregates, and the cursor to ask for those after them (None: there are none)."""
+
+    items: tuple[AggregateSummary, ...]
+    next: str | None
+
+
+class FeedFilter(Struct, frozen=True, kw_only=True):
+    """Which events of a feed are wanted; what is left out is not asked for.
+
+    `since` is inclusive, `until` exclusive, both on `axis`. `event_types` empty means all.
+    """
+
+    aggregate_type: str | None = None
+    event_types: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    axis: Axis = "occurred"
+    correlation_id: str | None = None
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    """How much a source holds."""
+
+    events: int
+    aggregates: int
+    last_position: int
+    events_by_type: dict[str, int]
+    aggregates_by_type: dict[str, int]
+
+
+def utc(name: str, moment: datetime) -> datetime:
+    """`moment` in UTC; a naive one is refused, for nobody knows which hour it means."""
+    if not isinstance(moment, datetime):
+        raise InvalidEvent(f"{name}: {moment!r} is not a datetime")
+    if moment.tzinfo is None:
+        raise InvalidEvent(f"{name}: {moment.isoformat()} has no time zone")
+    return moment.astimezone(UTC)

@@ -1,0 +1,95 @@
+"""The read side that pages, analysis and CLI readers use, whatever keeps the events."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+from store.records import (
+    AggregateOrder,
+    AggregatePage,
+    AggregateSummary,
+    Axis,
+    Counts,
+    Event,
+    FeedFilter,
+)
+
+EVERYTHING = FeedFilter()
+
+
+class SourceInfo(Struct, frozen=True, kw_only=True):
+    """What a source is: a short name for people, and the number of an aggregate's first event."""
+
+    name: str
+    first_version: int = 1
+
+
+class EventSource(Protocol):
+    """Event histories to read. "At version n" means after event n.
+
+    Iterators fetch in batches and hold no connection between two of them.
+    """
+
+    @property
+    def info(self) -> SourceInfo: ...
+
+    def aggregate(self, aggregate_id: str) -> AggregateSummary:
+        """The aggregate's head.
+
+        Raises:
+            AggregateNotFound: no event of it is stored.
+        """
+        ...
+
+    def aggregates(
+        self,
+        *,
+        prefix: str = "",
+        aggregate_type: str | None = None,
+        order: AggregateOrder = "id",
+        after: str | None = None,
+        limit: int = 100,
+    ) -> AggregatePage:
+        """Aggregates whose id starts with `prefix`; `after` is the previous page's `next`."""
+        ...
+
+    def events(
+        self,
+        aggregate_id: str,
+        *,
+        from_version: int | None = None,
+        to_version: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        axis: Axis = "occurred",
+        backward: bool = False,
+        batch_size: int = 500,
+    ) -> Iterator[Event]:
+        """One aggregate's events by version.
+
+        Versions are inclusive; `since` is inclusive and `until` exclusive, on `axis`.
+        An unknown aggregate has none.
+        """
+        ...
+
+    def feed(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        where: FeedFilter = EVERYTHING,
+        backward: bool = False,
+        limit: int | None = None,
+        batch_size: int = 500,
+    ) -> Iterator[Event]:
+        """The store's events by position, both bounds exclusive.
+
+        What is committed is shown; `subscription.follow` is for readers that must miss nothing.
+        """
+        ...
+
+    def counts(self) -> Counts:
+        """Events and aggregates, in all and by type."""
+        ...
