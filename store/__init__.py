@@ -1,0 +1,1 @@
+"""An event store for Python services."""
