@@ -1,0 +1,172 @@
+"""An NDJSON file as an `EventSource`: looked at where it is, without importing it."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Lock
+from typing import IO, Self
+
+from store.errors import AggregateNotFound, InvalidEvent, InvalidSource
+from store.interchange import is_gzipped, parse_line, read_lines
+from store.records import (
+    AggregateOrder,
+    AggregatePage,
+    AggregateSummary,
+    Axis,
+    Counts,
+    Event,
+    FeedFilter,
+)
+from store.sources import EVERYTHING, SourceInfo
+from store.sources.line_index import LineIndex
+
+
+class NdjsonSource:
+    """The events of a plain or gzipped file in the import format; a position is a line number.
+
+    Opening reads the file once, checks every line and keeps an index, not the events. A gzipped
+    file is unpacked into an anonymous temporary file. Versions stay the file's own: each aggregate
+    starts at 0 where the file has a version 0, else at 1. Safe to share between threads.
+
+    Raises:
+        InvalidSource: the file cannot be read, a line is no event, or an aggregate's versions have
+            a gap or a double; the message names the line.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._index = LineIndex()
+        self._lock = Lock()
+        try:
+            self._file = self._load()
+        except OSError as error:
+            raise InvalidSource(f"{self._path}: {error.strerror or error}") from None
+        except (InvalidEvent, InvalidSource) as error:
+            raise InvalidSource(f"{self._path}: {error}") from None
+
+    def _load(self) -> IO[bytes]:
+        """Index the lines; the file to read them from again."""
+        with ExitStack() as opened:
+            file = opened.enter_context(self._path.open("rb"))
+            unzipped = opened.enter_context(TemporaryFile()) if is_gzipped(file) else None
+            for number, line in read_lines(file):
+                self._add(number, line)
+                if unzipped is not None:
+                    unzipped.write(line)
+            self._index.complete()
+            opened.pop_all()
+        if unzipped is None:
+            return file
+        file.close()
+        return unzipped
+
+    def _add(self, number: int, line: bytes) -> None:
+        if line.isspace():
+            self._index.add_blank(len(line))
+            return
+        try:
+            self._index.add(len(line), parse_line(line, position=number))
+        except InvalidEvent as error:
+            raise InvalidEvent(f"line {number}: {error}") from None
+
+    def close(self) -> None:
+        """Close the file; what is iterated after this raises ValueError."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def info(self) -> SourceInfo:
+        return SourceInfo(name=self._path.name, first_version=self._index.first_version)
+
+    def aggregate(self, aggregate_id: str) -> AggregateSummary:
+        summary = self._index.summary(aggregate_id)
+        if summary is None:
+            raise AggregateNotFound(aggregate_id)
+        return summary
+
+    def aggregates(
+        self,
+        *,
+        prefix: str = "",
+        aggregate_type: str | None = None,
+        order: AggregateOrder = "id",
+        after: str | None = None,
+        limit: int = 100,
+    ) -> AggregatePage:
+        found = self._index.page(
+            prefix=prefix,
+            aggregate_type=aggregate_type,
+            order=order,
+            after=after,
+            limit=limit + 1,
+        )
+        items = tuple(found[:limit])
+        return AggregatePage(
+            items=items, next=items[-1].aggregate_id if len(found) > limit else None
+        )
+
+    def events(
+        self,
+        aggregate_id: str,
+        *,
+        from_version: int | None = None,
+        to_version: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        axis: Axis = "occurred",
+        backward: bool = False,
+        batch_size: int = 500,
+    ) -> Iterator[Event]:
+        first = self._index.first_version
+        start = max(0, (from_version or 0) - first)
+        stop = None if to_version is None else max(0, to_version - first + 1)
+        lines = self._index.history(aggregate_id)[start:stop]
+        if backward:
+            lines = lines[::-1]
+        return self._read(self._index.within(lines, since, until, axis), batch_size)
+
+    def feed(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        where: FeedFilter = EVERYTHING,
+        backward: bool = False,
+        limit: int | None = None,
+        batch_size: int = 500,
+    ) -> Iterator[Event]:
+        lines = self._index.lines(after, before)
+        matching = self._index.matching(reversed(lines) if backward else lines, where)
+        events = self._read(matching, batch_size)
+        if where.correlation_id is not None:
+            events = (e for e in events if e.correlation_id == where.correlation_id)
+        return islice(events, limit)
+
+    def counts(self) -> Counts:
+        return self._index.counts()
+
+    def _read(self, lines: Iterator[int], batch_size: int) -> Iterator[Event]:
+        while batch := list(islice(lines, batch_size)):
+            with self._lock:
+                texts = [self._line(number) for number in batch]
+            for number, text in zip(batch, texts, strict=True):
+                yield self._event(number, text)
+
+    def _line(self, number: int) -> bytes:
+        offset, size = self._index.span(number)
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def _event(self, number: int, text: bytes) -> Event:
+        try:
+            return parse_line(text, position=number)
+        except InvalidEvent as error:
+            raise InvalidSource(f"{self._path}: line {number} has changed: {error}") from None
