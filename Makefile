@@ -1,14 +1,12 @@
 # Needs python3 >= 3.11, make and git; everything else comes into .venv by itself.
 SHELL := /bin/sh
 PYTHON ?= python3
-CI ?=
 
 # A stamp carries the hash of what decides the environment, so a second start finds it and is done.
 pins := $(shell cat pyproject.toml requirements.txt requirements-dev.txt scripts/environment | cksum | tr -cd 0-9)
 runtime := .venv/runtime-$(pins)
 dev := .venv/dev-$(pins)
 bin := .venv/bin
-export CI
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check soak lint bench browser requirements
