@@ -14,6 +14,7 @@ EventStoreError
 ├── OutcomeUnknown                      the connection died and nobody answered since
 ├── StoreUnavailable                    the database cannot be reached
 ├── SchemaError                         the database's schema does not fit this code
+├── AccessDenied                        the database role may not do this
 ├── NotFound(LookupError)
 │   └── AggregateNotFound
 ├── HistoryGap                          a version is missing
@@ -148,3 +149,7 @@ class HistoryGap(EventStoreError):
 
 class InvalidSource(EventStoreError, ValueError):
     """An event file or store URL that cannot be read; the message says what and where."""
+
+
+class AccessDenied(EventStoreError):
+    """The database role may not do this."""

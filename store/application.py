@@ -1,0 +1,168 @@
+"""The store as a service opens it: settings in, wired parts out, one per process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import URL, make_url, select
+from sqlalchemy.exc import ArgumentError
+
+from store import migrations
+from store.database import Database
+from store.database.postgresql import PostgreSQL
+from store.database.sqlite import SQLite, ensure_folder, require_file
+from store.errors import InvalidSource, SchemaError
+from store.log import Clock, EventLog
+from store.settings import Settings
+from store.sources import EventSource
+from store.sources.ndjson import NdjsonSource
+from store.subscription import follow
+
+EVENT_FILES = (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz")
+
+
+class Hindsight:
+    """An open event store. Safe to share between threads; open one per process.
+
+    `url` is `sqlite:///path` or `postgresql://…`, by default what `EVENT_STORE_URL` says.
+    The methods are those of the event log: see `EventLog` and `EventSource`.
+
+    Raises:
+        SchemaError: there is no store at `url`, or its schema does not fit this code.
+        StoreUnavailable: the database cannot be reached.
+        InvalidSource: the URL is none.
+    """
+
+    def __init__(self, url: str | None = None, *, clock: Clock | None = None) -> None:
+        parsed = parse_url(url or Settings.from_environment().url)
+        if parsed.get_backend_name() == "sqlite":
+            require_file(parsed)
+        self.database = connect(parsed)
+        try:
+            check_schema(self.database)
+        except Exception:
+            self.database.close()
+            raise
+        log = EventLog(self.database, name=display_name(parsed), clock=clock)
+        self.log = log
+        self.info = log.info
+        self.append = log.append
+        self.append_all = log.append_all
+        self.aggregate = log.aggregate
+        self.aggregates = log.aggregates
+        self.events = log.events
+        self.feed = log.feed
+        self.counts = log.counts
+        self.follow = partial(follow, log)
+
+    def close(self) -> None:
+        """Close the database connections."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def open_source(location: str) -> Iterator[EventSource]:
+    """The events at a store URL or in an event file (NDJSON, gzipped or not).
+
+    Raises:
+        InvalidSource, SchemaError, StoreUnavailable: it cannot be read; the message says why.
+    """
+    if "://" in location:
+        with Hindsight(location) as store:
+            yield store.log
+    else:
+        with NdjsonSource(location) as source:
+            yield source
+
+
+def migrate(url: str, revision: str = "head") -> str | None:
+    """Bring the schema at `url` up to `revision`, creating an SQLite file where there is none.
+
+    Returns the revision before, None where there was no store.
+    """
+    database = _connect_to_migrate(url)
+    try:
+        with database.transaction() as connection:
+            before = migrations.current_revision(connection)
+            migrations.upgrade(connection, revision)
+        return before
+    finally:
+        database.close()
+
+
+def migrate_down(url: str, revision: str) -> None:
+    """Take the schema at `url` down to `revision`; "base" removes every event."""
+    database = _connect_to_migrate(url)
+    try:
+        with database.transaction() as connection:
+            migrations.downgrade(connection, revision)
+    finally:
+        database.close()
+
+
+def _connect_to_migrate(url: str) -> Database:
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        ensure_folder(parsed)
+    return connect(parsed)
+
+
+def parse_url(url: str) -> URL:
+    """The URL of a store on SQLite or PostgreSQL."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except ArgumentError:
+        raise InvalidSource(f"{url!r} is no URL; use sqlite:///PATH or postgresql://…") from None
+    if backend == "postgres":
+        return parsed.set(drivername="postgresql")
+    if backend not in {"sqlite", "postgresql"}:
+        raise InvalidSource(f"{backend}: use sqlite:///PATH or postgresql://…")
+    return parsed
+
+
+def connect(url: URL) -> Database:
+    """The database at `url`, whatever is in it."""
+    return SQLite(url) if url.get_backend_name() == "sqlite" else PostgreSQL(url)
+
+
+def display_name(url: URL) -> str:
+    """The store's name for people: never with a password in it."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return f"{url.database} on {url.host or url.query.get('host') or 'localhost'}"
+
+
+def check_schema(database: Database) -> None:
+    """Refuse a database without a store, behind this code, or too far ahead of it."""
+    with database.engine.connect() as connection:
+        revision = migrations.current_revision(connection)
+        if revision is None:
+            raise SchemaError("no event store here; run: hindsight migrate")
+        if revision == migrations.head_revision():
+            return
+        if migrations.knows(revision):
+            raise SchemaError(
+                f"the schema is at {revision}, behind this code; run: hindsight migrate"
+            )
+        minimum = connection.scalar(select(database.tables.tables["store_info"].c.minimum_version))
+    if _numbers(version("hindsight-event-store")) < _numbers(str(minimum)):
+        raise SchemaError(f"the schema at {revision} needs version {minimum} or later of this code")
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split(".")[:3])

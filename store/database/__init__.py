@@ -1,0 +1,75 @@
+"""The databases the store runs on: the only place that knows which one it talks to."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, MetaData, Select
+
+from store.database.batch import Batch, Inserted, Refused
+from store.records import Event
+
+Row = tuple[Any, ...]
+
+
+class Database(Protocol):
+    """A database with the store's tables in it. Safe to share between threads."""
+
+    engine: Engine
+    tables: MetaData
+    event_columns: str
+    """The select list of rows that `event` reads."""
+
+    def bind(self, name: str) -> str:
+        """The placeholder of a named parameter in the SQL given to `rows`."""
+        ...
+
+    def value(self, value: Any) -> Any:
+        """A time or an event id as a parameter of `rows`; anything else as it is."""
+        ...
+
+    def rows(
+        self, sql: str, parameters: Mapping[str, Any], connection: Connection | None = None
+    ) -> list[Row]:
+        """Run one query, in the caller's transaction or alone; no connection is held after it."""
+        ...
+
+    def select(self, statement: Select[Any]) -> list[Row]:
+        """Run one query that is not hot."""
+        ...
+
+    def event(self, row: Row) -> Event:
+        """The event in a row of `event_columns`."""
+        ...
+
+    def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+        """Append all or nothing, in a transaction of its own.
+
+        Raises:
+            ConnectionLost: whether it was written is unknown.
+            Deadlock: nothing was written; run it again.
+        """
+        ...
+
+    def insert_within(
+        self, connection: Connection, batch: Batch, clock: datetime | None
+    ) -> Inserted | Refused:
+        """Append as a part of the caller's transaction, which stays usable when refused."""
+        ...
+
+    def last_position(self) -> int:
+        """The highest position drawn so far, committed or not."""
+        ...
+
+    def writers(self) -> frozenset[str]:
+        """The transactions that may hold drawn positions they have not committed yet."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A transaction that may write, committed at the end of the block."""
+        ...
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        ...

@@ -1,0 +1,355 @@
+"""SQLite: one writer at a time, in WAL mode, every commit synced."""
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import URL, Connection, Select, create_engine
+from sqlalchemy.event import listen
+from sqlalchemy.exc import DBAPIError
+
+from store import payload, tables
+from store.database.batch import Batch, EncodedAppend, Inserted, Refused
+from store.digest import event_digest
+from store.errors import (
+    AccessDenied,
+    DatabaseBusy,
+    EventStoreError,
+    InvalidSource,
+    SchemaError,
+    StoreUnavailable,
+)
+from store.records import Event
+from store.tables import moment_text
+
+T = TypeVar("T")
+MINIMUM_SQLITE = (3, 40, 0)
+BUSY_TIMEOUT = 30.0
+"""Seconds to wait for another writer."""
+
+_INSERT = """
+    INSERT INTO events (
+        version, occurred_at, recorded_at, event_id, event_version, aggregate_id, aggregate_type,
+        event_type, data, metadata, correlation_id, causation_id, actor, digest
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)
+"""
+_HEAD = "SELECT aggregate_type, version, last_recorded_at FROM aggregates WHERE aggregate_id = ?"
+_KNOWN_ONE = "SELECT event_id FROM events WHERE aggregate_id = ? AND event_id = ?"
+_KNOWN_MANY = """
+    SELECT event_id FROM events
+    WHERE aggregate_id = ? AND event_id IN (SELECT value FROM json_each(?))
+"""
+_CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?)"
+_ADVANCE = """
+    UPDATE aggregates SET version = ?, first_occurred_at = min(first_occurred_at, ?),
+        last_occurred_at = max(last_occurred_at, ?), last_recorded_at = max(last_recorded_at, ?)
+    WHERE aggregate_id = ?
+"""
+
+
+class SQLite:
+    """See `Database`."""
+
+    event_columns = (
+        "position, version, occurred_at, recorded_at, event_id, event_version, aggregate_id,"
+        " aggregate_type, event_type, CAST(data AS BLOB), CAST(metadata AS BLOB), correlation_id,"
+        " causation_id, actor, digest"
+    )
+
+    def __init__(self, url: URL) -> None:
+        if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+            raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.40 is needed")
+        self.tables = tables.define(position_is_key=True)
+        self.engine = create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=10,
+            max_overflow=20,
+            connect_args={"timeout": 0, "check_same_thread": False, "cached_statements": 256},
+        )
+        listen(self.engine, "connect", _prepare_connection)
+
+    def bind(self, name: str) -> str:
+        return f":{name}"
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, datetime):
+            return moment_text(value)
+        return str(value) if isinstance(value, UUID) else value
+
+    def rows(
+        self, sql: str, parameters: Mapping[str, Any], connection: Connection | None = None
+    ) -> list[tuple[Any, ...]]:
+        if connection is not None:
+            with _translated():
+                return _own_driver(connection).execute(sql, parameters).fetchall()
+        with self._driver() as driver:
+            return _patiently(lambda: driver.execute(sql, parameters).fetchall())
+
+    def select(self, statement: Select[Any]) -> list[tuple[Any, ...]]:
+        def run() -> list[tuple[Any, ...]]:
+            with self.engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(statement)]
+
+        return _patiently(run)
+
+    def event(self, row: tuple[Any, ...]) -> Event:
+        return Event(
+            position=row[0],
+            version=row[1],
+            occurred_at=datetime.fromisoformat(row[2]),
+            recorded_at=datetime.fromisoformat(row[3]),
+            event_id=UUID(row[4]),
+            event_version=row[5],
+            schema_version=row[5],
+            aggregate_id=row[6],
+            aggregate_type=row[7],
+            event_type=row[8],
+            data=payload.decode(row[9]),
+            metadata=payload.decode(row[10]),
+            correlation_id=row[11],
+            causation_id=row[12],
+            actor=row[13],
+            raw_data=row[9],
+            raw_metadata=row[10],
+            digest=row[14],
+        )
+
+    def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+        with self._driver() as driver, _immediate(driver):
+            return _insert(driver, batch, clock)
+
+    def insert_within(
+        self, connection: Connection, batch: Batch, clock: datetime | None
+    ) -> Inserted | Refused:
+        # The driver's own cursor skips SQLAlchemy, so that must be told a transaction began.
+        if not connection.in_transaction():
+            connection.begin()
+        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        with _translated():
+            if not driver.in_transaction:
+                if driver.isolation_level is None:
+                    raise EventStoreError(
+                        "the connection is in autocommit mode; begin a transaction"
+                    )
+                _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
+            return _insert(driver, batch, clock)
+
+    def last_position(self) -> int:
+        [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
+        return int(last)
+
+    def writers(self) -> frozenset[str]:
+        """Nobody: with one writer, positions become visible in the order they are drawn."""
+        return frozenset()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            with _translated(), _immediate(driver):
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _driver(self) -> Iterator[sqlite3.Connection]:
+        try:
+            pooled = self.engine.raw_connection()
+        except DBAPIError as error:
+            raise StoreUnavailable(
+                f"cannot open {self.engine.url.database}: {error.orig}"
+            ) from error
+        try:
+            with _translated():
+                yield pooled.driver_connection  # type: ignore[misc]
+        finally:
+            pooled.close()
+
+
+def require_file(url: URL) -> None:
+    """Opening an absent file would create an empty one; a reader wants to be told instead."""
+    if not url.database or url.database == ":memory:" or not Path(url.database).is_file():
+        raise SchemaError(f"no event store in {url.database or 'memory'}; run: hindsight migrate")
+
+
+def ensure_folder(url: URL) -> None:
+    """Make the folder a new file goes to."""
+    if not url.database or url.database == ":memory:":
+        raise InvalidSource("an event store needs a file: sqlite:///PATH")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _own_driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise EventStoreError(
+            f"the store is on SQLite, the connection on {connection.dialect.name}"
+        )
+    return driver
+
+
+def _prepare_connection(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    # The delete trigger asks; only the archiver's connections answer yes.
+    connection.create_function("event_store_archiving", 0, lambda: 0)
+
+
+@contextmanager
+def _immediate(driver: sqlite3.Connection) -> Iterator[None]:
+    # IMMEDIATE takes the write lock now; a deferred transaction could only fail when it upgrades.
+    _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
+    try:
+        yield
+    except BaseException:
+        driver.execute("ROLLBACK")
+        raise
+    _patiently(lambda: driver.execute("COMMIT"))
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """Repeat `action` while another connection holds the lock.
+
+    SQLite's own busy handler sleeps ever longer, up to 100 ms; under contention short random
+    pauses keep the lock in use.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            return action()
+        except (sqlite3.OperationalError, DBAPIError) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if not _is_busy(cause):
+                raise _named(cause) from error
+            if time.monotonic() > deadline:
+                raise DatabaseBusy(f"locked by another writer for {BUSY_TIMEOUT:.0f} s") from error
+        time.sleep(random.uniform(0.0001, 0.002))  # noqa: S311 (jitter)
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _named(error) from error
+
+
+def _named(error: BaseException | None) -> Exception:
+    message = str(error)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if "no such table" in message or "no such column" in message:
+        return SchemaError(f"{message}; run: hindsight migrate")
+    if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}:
+        return StoreUnavailable(message)
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+        return AccessDenied(message)
+    if _is_busy(error):
+        return DatabaseBusy(message)
+    return EventStoreError(message)
+
+
+def _insert(driver: sqlite3.Connection, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+    heads = [driver.execute(_HEAD, (append.aggregate_id,)).fetchone() for append in batch]
+    known = [
+        _known_ids(driver, append) if head else frozenset[UUID]()
+        for append, head in zip(batch, heads, strict=True)
+    ]
+    versions = [head[1] if head else 0 for head in heads]
+    as_expected = all(
+        append.expected in {None, version} and (not head or head[0] == append.aggregate_type)
+        for append, head, version in zip(batch, heads, versions, strict=True)
+    )
+    if any(known) or not as_expected:
+        return Refused([head[0] if head else None for head in heads], versions, known)
+    now = moment_text(clock or datetime.now(UTC))
+    positions: list[int] = []
+    rows: list[tuple[Any, ...]] = []
+    for append, head in zip(batch, heads, strict=True):
+        rows += _write(driver, append, head, now)
+        positions += _last_positions(driver, len(append.events))
+    recorded = [datetime.fromisoformat(row[2]) for row in rows]
+    return Inserted(versions, positions, recorded, [row[-1] for row in rows])
+
+
+def _known_ids(driver: sqlite3.Connection, append: EncodedAppend) -> frozenset[UUID]:
+    ids = [str(event.event_id) for event in append.events]
+    if len(ids) == 1:
+        found = driver.execute(_KNOWN_ONE, (append.aggregate_id, ids[0]))
+    else:
+        array = payload.encode("event ids", ids).decode()
+        found = driver.execute(_KNOWN_MANY, (append.aggregate_id, array))
+    return frozenset(UUID(event_id) for (event_id,) in found)
+
+
+def _write(
+    driver: sqlite3.Connection,
+    append: EncodedAppend,
+    head: tuple[str, int, str] | None,
+    now: str,
+) -> list[tuple[Any, ...]]:
+    """Write the head and the events; returns the events' rows."""
+    base, latest = (head[1], max(head[2], now)) if head else (0, now)
+    recorded = [
+        moment_text(event.recorded_at) if event.recorded_at else latest for event in append.events
+    ]
+    occurred = [moment_text(event.occurred_at) for event in append.events]
+    version, first, last = base + len(recorded), min(occurred), max(occurred)
+    if head:
+        driver.execute(_ADVANCE, (version, first, last, max(recorded), append.aggregate_id))
+    else:
+        key = (append.aggregate_id, append.aggregate_type)
+        driver.execute(_CREATE, (*key, version, first, last, max(recorded)))
+    rows = list(_event_rows(append, base, occurred, recorded))
+    driver.executemany(_INSERT, rows)
+    return rows
+
+
+def _event_rows(
+    append: EncodedAppend, base: int, occurred: Sequence[str], recorded: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    columns = zip(append.events, occurred, recorded, strict=True)
+    for version, (event, occurred_at, recorded_at) in enumerate(columns, start=base + 1):
+        yield (
+            version,
+            occurred_at,
+            recorded_at,
+            str(event.event_id),
+            event.event_version,
+            append.aggregate_id,
+            append.aggregate_type,
+            event.event_type,
+            event.data,
+            event.metadata,
+            event.correlation_id,
+            event.causation_id,
+            event.actor,
+            event_digest(
+                aggregate_id=append.aggregate_id,
+                version=version,
+                event_id=event.event_id,
+                event_type=event.event_type,
+                event_version=event.event_version,
+                occurred_at=event.occurred_at,
+                data=event.data,
+                metadata=event.metadata,
+            ),
+        )
+
+
+def _last_positions(driver: sqlite3.Connection, count: int) -> range:
+    """The positions just drawn: AUTOINCREMENT counts by one, and nobody else is writing."""
+    [(last,)] = driver.execute("SELECT last_insert_rowid()").fetchall()
+    return range(last - count + 1, last + 1)

@@ -1,0 +1,65 @@
+"""From the events a caller hands in to the columns of their rows."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from store import payload
+from store.database.batch import EncodedAppend, EncodedEvent
+from store.errors import InvalidEvent
+from store.identifiers import check_text
+from store.records import Append, Context, NewEvent
+
+NO_CONTEXT = Context()
+
+
+def encode_append(append: Append, context: Context, now: datetime) -> EncodedAppend:
+    """The append as rows; `now` is when events without an own time occurred.
+
+    Raises:
+        InvalidEvent: something in it may not be stored; nothing was.
+    """
+    check_text("aggregate_type", append.aggregate_type)
+    check_text("aggregate_id", append.aggregate_id)
+    if not append.events:
+        raise InvalidEvent(f"{append.aggregate_id!r}: an append without events")
+    inherited = context.as_metadata()
+    events = [encode_event(event, inherited, now) for event in append.events]
+    if len(events) > 1 and len({event.event_id for event in events}) < len(events):
+        raise InvalidEvent(f"{append.aggregate_id!r}: the same event_id twice in one append")
+    return EncodedAppend(
+        append.aggregate_type, append.aggregate_id, append.expected.version, events
+    )
+
+
+def encode_event(
+    event: NewEvent,
+    inherited: Mapping[str, Any],
+    now: datetime,
+    recorded_at: datetime | None = None,
+) -> EncodedEvent:
+    """The event as a row; `inherited` metadata gives way to the event's own."""
+    metadata = {**inherited, **event.metadata} if inherited else event.metadata
+    return EncodedEvent(
+        event.event_id,
+        event.event_type,
+        event.schema_version,
+        payload.encode("data", event.data),
+        payload.encode("metadata", metadata) if metadata else b"{}",
+        lifted(metadata, "correlation_id"),
+        lifted(metadata, "causation_id"),
+        lifted(metadata, "actor"),
+        event.occurred_at.astimezone(UTC) if event.occurred_at else now,
+        recorded_at,
+    )
+
+
+def lifted(metadata: Mapping[str, Any], name: str) -> str | None:
+    """The metadata field as its column holds it: what is no proper text stays in the JSON only."""
+    value = metadata.get(name)
+    if not isinstance(value, str):
+        return None
+    try:
+        return check_text(name, value)
+    except InvalidEvent:
+        return None

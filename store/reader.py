@@ -1,0 +1,172 @@
+"""Reading events and aggregates from a database, a batch a query."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from store import listings
+from store.database import Database, Row
+from store.errors import AggregateNotFound, InvalidEvent
+from store.records import (
+    AggregateOrder,
+    AggregatePage,
+    AggregateSummary,
+    Axis,
+    Counts,
+    Event,
+    FeedFilter,
+    utc,
+)
+from store.sources import EVERYTHING, SourceInfo
+
+
+class EventReader:
+    """The `EventSource` over a database. Safe to share between threads."""
+
+    def __init__(self, database: Database, *, name: str) -> None:
+        self.info = SourceInfo(name=name)
+        self.database = database
+
+    def aggregate(self, aggregate_id: str) -> AggregateSummary:
+        """See `EventSource.aggregate`."""
+        heads = self.heads([aggregate_id])
+        if aggregate_id not in heads:
+            raise AggregateNotFound(aggregate_id)
+        return heads[aggregate_id]
+
+    def heads(self, aggregate_ids: Sequence[str]) -> dict[str, AggregateSummary]:
+        """The heads of those aggregates that exist."""
+        table = self.database.tables.tables["aggregates"]
+        rows = self.database.select(
+            select(*table.columns).where(table.c.aggregate_id.in_(aggregate_ids))
+        )
+        return {row[0]: listings.summary(row) for row in rows}
+
+    def aggregates(
+        self,
+        *,
+        prefix: str = "",
+        aggregate_type: str | None = None,
+        order: AggregateOrder = "id",
+        after: str | None = None,
+        limit: int = 100,
+    ) -> AggregatePage:
+        """See `EventSource.aggregates`."""
+        if limit < 1:
+            raise InvalidEvent(f"limit: {limit} is not a number from 1")
+        query = listings.aggregates(
+            self.database.tables, prefix=prefix, aggregate_type=aggregate_type
+        )
+        query = listings.ordered(self.database.tables, query, order, after).limit(limit + 1)
+        return listings.page(self.database.select(query), order, limit)
+
+    def events(
+        self,
+        aggregate_id: str,
+        *,
+        from_version: int | None = None,
+        to_version: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        axis: Axis = "occurred",
+        backward: bool = False,
+        batch_size: int = 500,
+    ) -> Iterator[Event]:
+        """See `EventSource.events`."""
+        bounds = {
+            "aggregate_id =": aggregate_id,
+            "version >=": from_version,
+            "version <=": to_version,
+            f"{axis}_at >=": since and utc("since", since),
+            f"{axis}_at <": until and utc("until", until),
+        }
+        return self._walk(bounds, key="version", backward=backward, batch_size=batch_size)
+
+    def feed(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        where: FeedFilter = EVERYTHING,
+        backward: bool = False,
+        limit: int | None = None,
+        batch_size: int = 500,
+    ) -> Iterator[Event]:
+        """See `EventSource.feed`."""
+        bounds = {
+            "position >": after,
+            "position <": before,
+            "aggregate_type =": where.aggregate_type,
+            "event_type IN": where.event_types or None,
+            f"{where.axis}_at >=": where.since and utc("since", where.since),
+            f"{where.axis}_at <": where.until and utc("until", where.until),
+            "correlation_id =": where.correlation_id,
+        }
+        return self._walk(
+            bounds, key="position", backward=backward, batch_size=batch_size, limit=limit
+        )
+
+    def _walk(
+        self,
+        bounds: dict[str, Any],
+        *,
+        key: str,
+        backward: bool,
+        batch_size: int,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """Events within `bounds` in the order of `key`, by keyset: a batch a query."""
+        moving = f"{key} <" if backward else f"{key} >"
+        left = limit
+        while left is None or left > 0:
+            size = batch_size if left is None else min(batch_size, left)
+            rows = self._rows(bounds, order=f"{key} DESC" if backward else key, size=size)
+            events = [self.database.event(row) for row in rows]
+            yield from events
+            if len(rows) < size:
+                return
+            last = events[-1]
+            bounds = bounds | {moving: last.version if key == "version" else last.position}
+            left = None if left is None else left - len(rows)
+
+    def _rows(self, bounds: dict[str, Any], *, order: str, size: int) -> list[Row]:
+        database = self.database
+        conditions: list[str] = []
+        parameters: dict[str, Any] = {"size": size}
+        for condition, value in bounds.items():
+            if value is None:
+                continue
+            values = value if isinstance(value, tuple) else (value,)
+            names = [f"p{len(parameters) + i}" for i in range(len(values))]
+            parameters.update(zip(names, map(database.value, values), strict=True))
+            holders = ", ".join(map(database.bind, names))
+            is_list = condition.endswith("IN")
+            conditions.append(f"{condition} ({holders})" if is_list else f"{condition} {holders}")
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        return database.rows(
+            f"SELECT {database.event_columns} FROM events {where}"  # noqa: S608 (placeholders)
+            f" ORDER BY {order} LIMIT {database.bind('size')}",
+            parameters,
+        )
+
+    def counts(self) -> Counts:
+        """See `EventSource.counts`. Reads every event's type: seconds where there are millions."""
+        heads = self.database.tables.tables["aggregates"]
+        events = self.database.tables.tables["events"]
+        by_type = self.database.select(
+            select(events.c.event_type, func.count(), func.max(events.c.position)).group_by(
+                events.c.event_type
+            )
+        )
+        aggregates = self.database.select(
+            select(heads.c.aggregate_type, func.count()).group_by(heads.c.aggregate_type)
+        )
+        return Counts(
+            events=sum(row[1] for row in by_type),
+            aggregates=sum(row[1] for row in aggregates),
+            last_position=max((row[2] for row in by_type), default=0),
+            events_by_type={row[0]: row[1] for row in by_type},
+            aggregates_by_type={row[0]: row[1] for row in aggregates},
+        )

@@ -1,0 +1,146 @@
+"""The tables as the newest migration leaves them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+NAMING = {
+    "pk": "%(table_name)s_pkey",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "ck": "%(table_name)s_%(constraint_name)s_check",
+}
+
+
+class Moment(TypeDecorator[datetime]):
+    """A UTC instant in microseconds; on SQLite text such as 2026-11-22T09:34:00.000000Z.
+
+    The text has a fixed width, so it sorts as the time does.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(String(27))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return moment_text(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        del dialect
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return value.astimezone(UTC) if isinstance(value, datetime) else None
+
+
+def moment_text(moment: datetime) -> str:
+    """The instant as SQLite keeps it."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+# Byte order on both databases: prefix ranges and keyset pages depend on it.
+_ID = Text().with_variant(Text(collation="C"), "postgresql")
+_JSON = Text().with_variant(JSON(), "postgresql")
+_POSITION = BigInteger().with_variant(Integer(), "sqlite")
+_UUID = String(36).with_variant(Uuid(), "postgresql")
+
+
+def define(*, position_is_key: bool) -> MetaData:
+    """The store's tables.
+
+    `position_is_key` is SQLite's way: only an INTEGER PRIMARY KEY AUTOINCREMENT never gives a
+    position twice. Elsewhere every unique key carries the aggregate id, so that the table can be
+    distributed by it.
+    """
+    metadata = MetaData(naming_convention=NAMING)
+    _define_events(metadata, position_is_key=position_is_key)
+    Table(
+        "aggregates",
+        metadata,
+        Column("aggregate_id", _ID, primary_key=True),
+        Column("aggregate_type", Text, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("first_occurred_at", Moment, nullable=False),
+        Column("last_occurred_at", Moment, nullable=False),
+        Column("last_recorded_at", Moment, nullable=False),
+        # Only of columns that never change: any other index would end HOT updates of the head.
+        Index(None, "aggregate_type", "aggregate_id"),
+    )
+    Table(
+        "store_info",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("store_id", _UUID, nullable=False),
+        Column("epoch", Integer, nullable=False),
+        Column("minimum_version", Text, nullable=False),
+        CheckConstraint("id = 1", name="single_row"),
+    )
+    return metadata
+
+
+def _define_events(metadata: MetaData, *, position_is_key: bool) -> None:
+    history = ("aggregate_id", "version")
+    position = Column("position", _POSITION, primary_key=True)
+    keys: list[Any] = [UniqueConstraint(*history)]
+    if not position_is_key:
+        position = Column("position", _POSITION, Identity(always=True), nullable=False)
+        keys = [
+            PrimaryKeyConstraint(*history),
+            Index(None, "position"),
+            Index("events_recorded_at_idx", "recorded_at", postgresql_using="brin"),
+        ]
+    correlated = Column("correlation_id", Text)
+    Table(
+        "events",
+        metadata,
+        position,
+        Column("version", BigInteger, nullable=False),
+        Column("occurred_at", Moment, nullable=False),
+        Column("recorded_at", Moment, nullable=False),
+        Column("event_id", _UUID, nullable=False),
+        Column("event_version", Integer, nullable=False),
+        Column("aggregate_id", _ID, nullable=False),
+        Column("aggregate_type", Text, nullable=False),
+        Column("event_type", Text, nullable=False),
+        Column("data", _JSON, nullable=False),
+        Column("metadata", _JSON, nullable=False),
+        correlated,
+        Column("causation_id", Text),
+        Column("actor", Text),
+        Column("digest", LargeBinary, nullable=False),
+        *keys,
+        UniqueConstraint("aggregate_id", "event_id"),
+        Index(
+            "events_correlation_id_idx",
+            "correlation_id",
+            "position",
+            postgresql_where=correlated.is_not(None),
+            sqlite_where=correlated.is_not(None),
+        ),
+        sqlite_autoincrement=True,
+    )
