@@ -4,17 +4,13 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine
 
+from store import Hindsight, migrate
 from tests import chromium, servers
 from tests.servers import PostgresServer
-
-if TYPE_CHECKING:
-    from store import Hindsight
 
 _TEMPLATE = "template_store"
 
@@ -26,15 +22,6 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
         report.outcome = "failed"
     return report
-
-
-def _migrate(url: str) -> None:
-    from store.migrations import upgrade  # noqa: PLC0415 (unit tests run while it does not import)
-
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        upgrade(connection)
-    engine.dispose()
 
 
 @pytest.fixture
@@ -60,7 +47,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def _postgres_template(postgres_server: PostgresServer) -> str:
     postgres_server.execute(f"CREATE DATABASE {_TEMPLATE}")
-    _migrate(postgres_server.url(_TEMPLATE))
+    migrate(postgres_server.url(_TEMPLATE))
     return _TEMPLATE
 
 
@@ -76,7 +63,7 @@ def postgres_url(postgres_server: PostgresServer, _postgres_template: str) -> It
 @pytest.fixture(scope="session")
 def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "store.db"
-    _migrate(f"sqlite:///{path}")
+    migrate(f"sqlite:///{path}")
     assert not path.with_name("store.db-wal").exists(), "the migration left a connection open"
     return path
 
@@ -97,10 +84,8 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(store_url: str) -> Iterator["Hindsight"]:
+def store(store_url: str) -> Iterator[Hindsight]:
     """An open store on each database; no connection may be in use when the test is over."""
-    from store import Hindsight
-
     with Hindsight(store_url) as opened:
         yield opened
         pool = opened.database.engine.pool
