@@ -1,0 +1,59 @@
+"""`python -m dashboard`: the dashboard over a store or an event file."""
+
+import sys
+
+import click
+
+from dashboard.server import DEFAULT_HOST, DEFAULT_PORT, serve
+from store.errors import EventStoreError
+from store.settings import Settings
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--source",
+    metavar="URL|FILE",
+    help="Store URL or event file (.ndjson, .ndjson.gz). Default: EVENT_STORE_READ_URL, "
+    "else EVENT_STORE_URL.",
+)
+@click.option("--demo", is_flag=True, help="Show a demo store, written to data/demo.db once.")
+@click.option("--host", default=DEFAULT_HOST, show_default=True)
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes any free port.")
+@click.option("--expose", is_flag=True, help="Serve other machines too; there is no login yet.")
+@click.option("--open", "open_browser", is_flag=True, help="Open it in your browser.")
+def main(
+    *, source: str | None, demo: bool, host: str, port: int, expose: bool, open_browser: bool
+) -> None:
+    """Show an event store's history in the browser."""
+    if demo and source:
+        raise click.UsageError("--demo brings its own store; leave --source away")
+    try:
+        serve(
+            source=_demo_store() if demo else source or _configured_source(),
+            host=host,
+            port=port,
+            expose=expose,
+            open_browser=open_browser,
+        )
+    except EventStoreError as error:
+        sys.exit(_complain(error))
+
+
+def _configured_source() -> str:
+    settings = Settings.from_environment()
+    return settings.read_url or settings.url
+
+
+def _demo_store() -> str:
+    from dashboard import demo  # noqa: PLC0415 - only the demo needs the writing side
+
+    return demo.ensure_store()
+
+
+def _complain(error: EventStoreError) -> int:
+    click.echo(f"error: {error}", err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m dashboard")

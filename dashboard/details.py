@@ -1,0 +1,135 @@
+"""One event in full."""
+
+from typing import Any
+
+import msgspec
+import streamlit as st
+from msgspec.structs import replace
+
+from dashboard import navigation, resources
+from dashboard.clock import now
+from dashboard.colours import colours, text_colour
+from dashboard.literal import code_span, exact_in_browser, markdown
+from dashboard.moments import relative, stamp
+from dashboard.outline import Outline
+from dashboard.theme import is_dark
+from dashboard.view import View
+from store.records import Event
+
+MAX_TREE_BYTES = 512 * 1024
+MAX_RAW_CHARACTERS = 100_000
+PARTS = ["Data", "Metadata", "Raw"]
+
+
+def show(view: View, outline: Outline, chosen: int | None) -> None:
+    """The event of version `chosen`, and the way to its neighbours."""
+    _steps(view, outline, chosen)
+    if chosen is None:
+        return
+    event = next(
+        resources.source().events(view.aggregate or "", from_version=chosen, to_version=chosen)
+    )
+    colour = text_colour(
+        colours(resources.counts().events_by_type).get(event.event_type), dark=is_dark()
+    )
+    st.subheader(f':color[{markdown(event.event_type)}]{{foreground="{colour}"}}', anchor=False)
+    st.table(_facts(event), border="horizontal", hide_header=True, alt="The event's facts")
+    _payload(event)
+
+
+def _steps(view: View, outline: Outline, chosen: int | None) -> None:
+    index = None if chosen is None else outline.index_of(chosen)
+    last = len(outline) - 1
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+        st.markdown(f"**Version {chosen if chosen is not None else '–'}**", width="stretch")
+        _step(view, outline, ":material/first_page:", "First event", "Home", 0, index)
+        before = None if index is None else max(index - 1, 0)
+        _step(view, outline, ":material/chevron_left:", "Previous event", "Left", before, index)
+        after = None if index is None else min(index + 1, last)
+        _step(view, outline, ":material/chevron_right:", "Next event", "Right", after, index)
+        _step(view, outline, ":material/last_page:", "Newest event", "End", last, index)
+
+
+def _step(
+    view: View,
+    outline: Outline,
+    icon: str,
+    name: str,
+    key: str,
+    target: int | None,
+    index: int | None,
+) -> None:
+    version = None if target is None else int(outline.versions[target])
+    st.button(
+        icon,
+        key=name,
+        help=name,
+        shortcut=key,
+        disabled=target is None or target == index,
+        on_click=navigation.go,
+        args=(replace(view, version=version, at=None),),
+    )
+
+
+def _facts(event: Event) -> dict[str, str]:
+    moment = now()
+    facts: dict[str, str | None] = {
+        "Occurred": f"{stamp(event.occurred_at)} UTC, {relative(event.occurred_at, moment)}",
+        "Recorded": event.recorded_at
+        and f"{stamp(event.recorded_at)} UTC, {relative(event.recorded_at, moment)}",
+        "Position": f"{event.position:,}",
+        "Schema version": _schema(event),
+        "Event id": code_span(str(event.event_id)),
+        "Actor": event.actor and markdown(event.actor),
+        "Correlation id": event.correlation_id and code_span(event.correlation_id),
+        "Causation id": event.causation_id and code_span(event.causation_id),
+        "Digest": event.digest and code_span(event.digest.hex()),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _schema(event: Event) -> str:
+    if event.schema_version == event.event_version:
+        return str(event.schema_version)
+    return f"{event.schema_version}, written as {event.event_version}"
+
+
+def _payload(event: Event) -> None:
+    part = st.segmented_control(
+        "Part of the event",
+        PARTS,
+        key="part",
+        default=PARTS[0],
+        required=True,
+        label_visibility="collapsed",
+    )
+    if part == "Raw":
+        _raw(event)
+    elif part == "Metadata":
+        _tree(event.metadata, len(event.raw_metadata))
+    else:
+        _tree(event.data, len(event.raw_data))
+
+
+def _tree(value: Any, size: int) -> None:
+    if size > MAX_TREE_BYTES:
+        st.info(f"{size:,} bytes are too many for a tree. Look at them as raw bytes.")
+    elif isinstance(value, dict | list):
+        st.json(exact_in_browser(value), expanded=2)
+    else:
+        st.code(msgspec.json.encode(value).decode(), language="json", wrap_lines=True)
+
+
+def _raw(event: Event) -> None:
+    for name, raw in [("data", event.raw_data), ("metadata", event.raw_metadata)]:
+        text = raw.decode("utf-8", "replace")
+        st.caption(f"{name} as stored, {len(raw):,} bytes")
+        st.code(text[:MAX_RAW_CHARACTERS], language=None, wrap_lines=True)
+        if len(text) > MAX_RAW_CHARACTERS:
+            st.download_button(
+                f"All {len(raw):,} bytes",
+                raw,
+                file_name=f"{event.event_id}.{name}.json",
+                mime="application/json",
+                on_click="ignore",
+            )

@@ -1,0 +1,211 @@
+"""One aggregate: its events on a time axis, as a list, and one of them in full."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+import streamlit as st
+from msgspec.structs import replace
+
+from dashboard import charts, details, navigation, resources
+from dashboard.clock import now
+from dashboard.colours import colours
+from dashboard.lanes import Lanes, arrange
+from dashboard.listing import ListPage, page_of
+from dashboard.literal import code_span, markdown
+from dashboard.moments import from_microseconds, relative, span, stamp, to_microseconds
+from dashboard.outline import Outline
+from dashboard.picking import pick
+from dashboard.tables import history_rows
+from dashboard.view import View
+from store.errors import AggregateNotFound
+from store.records import AggregateSummary, Event
+
+
+def show(view: View) -> None:
+    """The view's aggregate, or a line saying that there is none."""
+    aggregate_id = view.aggregate or ""
+    try:
+        head = resources.source().aggregate(aggregate_id)
+    except AggregateNotFound:
+        st.warning(
+            f"There is no aggregate {code_span(aggregate_id)} here. Find it by the beginning of "
+            f"its id in the sidebar.",
+            icon=":material/search_off:",
+        )
+        return
+    outline = resources.outlines().outline(head)
+    shown = outline.within(
+        None if view.since is None else to_microseconds(view.since),
+        None if view.until is None else to_microseconds(view.until),
+    )
+    _header(head, len(outline))
+    chosen = _chosen(view, head, outline, shown)
+    _chart(view, outline, shown, chosen)
+    listed, detail = st.columns([29, 20], gap="medium")
+    with listed:
+        _list(view, outline, shown, chosen)
+    with detail:
+        details.show(view, outline, chosen)
+
+
+def _header(head: AggregateSummary, events: int) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.header(code_span(head.aggregate_id), anchor=False)
+        st.button(
+            "Newest events",
+            icon=":material/arrow_back:",
+            help="The newest events of the whole store",
+            on_click=navigation.go,
+            args=(View(),),
+        )
+    lived = head.last_occurred_at - head.first_occurred_at
+    st.caption(
+        f"{markdown(head.aggregate_type)} · {events:,} events in {span(lived)} · "
+        f"{stamp(head.first_occurred_at)} to {stamp(head.last_occurred_at)} UTC · "
+        f"last active {relative(head.last_occurred_at, now())}"
+    )
+
+
+def _chosen(view: View, head: AggregateSummary, outline: Outline, shown: Outline) -> int | None:
+    """The chosen event's version: the one asked for, else the newest that is shown."""
+    if view.version is None:
+        return int(shown.versions[-1]) if len(shown) else None
+    if outline.index_of(view.version) is not None:
+        return view.version
+    first = int(outline.versions[0])
+    st.warning(
+        f"{code_span(head.aggregate_id)} has no version {view.version}; it has {first} to "
+        f"{head.version}. Choose an event below.",
+        icon=":material/error:",
+    )
+    return None
+
+
+def _chart(view: View, outline: Outline, shown: Outline, chosen: int | None) -> None:
+    start = None if view.since is None else to_microseconds(view.since)
+    end = None if view.until is None else to_microseconds(view.until)
+    lanes = arrange(shown, start=start, end=end)
+    key = "timeline"
+    types = resources.counts().events_by_type
+    st.plotly_chart(
+        charts.timeline(lanes, colours(types), chosen=_place(lanes, shown, chosen)),
+        key=key,
+        height=charts.height(lanes),
+        on_select=lambda: _on_chart(key, view),
+        selection_mode=["points", "box"],
+        config=charts.CONFIG,
+        alt=charts.alternative(lanes),
+    )
+    _stretch(view, outline, shown)
+
+
+def _place(lanes: Lanes, outline: Outline, chosen: int | None) -> tuple[int, int] | None:
+    index = None if chosen is None else outline.index_of(chosen)
+    if index is None:
+        return None
+    lane = lanes.lane_of(outline.types[int(outline.kinds[index])])
+    return None if lane is None else (lane, int(outline.moments[index]))
+
+
+def _on_chart(key: str, view: View) -> None:
+    """A click chooses the mark's event; a drag looks at the stretch of time it spans."""
+    selection: Any = st.session_state[key]["selection"]
+    if selection["box"]:
+        navigation.go(view.stretched(*selection["box"][0]["x"]))
+    elif selection["points"]:
+        navigation.go(replace(view, version=int(selection["points"][0]["customdata"]), at=None))
+
+
+def _stretch(view: View, outline: Outline, shown: Outline) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if view.since is None and view.until is None:
+            st.caption("Drag over the axis to look at a stretch of time; click a mark to choose it")
+            return
+        st.caption(f"{len(shown):,} of {len(outline):,} events, in the stretch you chose")
+        st.button(
+            "Whole history",
+            icon=":material/zoom_out_map:",
+            on_click=navigation.go,
+            args=(replace(view, since=None, until=None, at=None),),
+        )
+
+
+def _list(view: View, outline: Outline, shown: Outline, chosen: int | None) -> None:
+    page = page_of(shown, at=view.at or chosen, newest_first=view.newest_first)
+    if page is None:
+        st.info("No event of this aggregate lies in this stretch of time.")
+        return
+    _list_controls(view, page)
+    events = _events(view, page)
+    pick(
+        history_rows(events, [_gap(outline, event.version) for event in events]),
+        [replace(view, version=event.version) for event in events],
+        key="events",
+        rows=len(events),
+        columns=_columns(),
+        chosen=next((i for i, event in enumerate(events) if event.version == chosen), None),
+        colours=colours(resources.counts().events_by_type),
+        alt="Events of the aggregate",
+    )
+
+
+def _list_controls(view: View, page: ListPage) -> None:
+    # The text stands on the right: while the list is pointed at, its toolbar floats over it.
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+        _page_button(view, ":material/chevron_left:", "Previous page", page.previous)
+        _page_button(view, ":material/chevron_right:", "Next page", page.following)
+        st.button(
+            "Newest first" if view.newest_first else "Oldest first",
+            icon=":material/swap_vert:",
+            help="Turn the list round",
+            on_click=navigation.go,
+            args=(replace(view, newest_first=not view.newest_first, at=None),),
+        )
+        st.caption(
+            f"{page.first_row:,} to {page.last_row:,} of {page.rows:,}",
+            width="stretch",
+            text_alignment="right",
+        )
+
+
+def _page_button(view: View, icon: str, name: str, at: int | None) -> None:
+    st.button(
+        icon,
+        key=name,
+        help=name,
+        disabled=at is None,
+        on_click=navigation.go,
+        args=(replace(view, at=at),),
+    )
+
+
+def _events(view: View, page: ListPage) -> Sequence[Event]:
+    events = resources.source().events(
+        view.aggregate or "",
+        from_version=page.from_version,
+        to_version=page.to_version,
+        since=view.since,
+        until=view.until,
+        backward=view.newest_first,
+    )
+    return list(islice(events, page.last_row - page.first_row + 1))
+
+
+def _gap(outline: Outline, version: int) -> timedelta | None:
+    index = outline.index_of(version)
+    if not index:
+        return None
+    return from_microseconds(int(outline.moments[index])) - from_microseconds(
+        int(outline.moments[index - 1])
+    )
+
+
+def _columns() -> dict[str, Any]:
+    return {
+        "Version": st.column_config.NumberColumn(format="%d", width=58),
+        "Occurred (UTC)": st.column_config.TextColumn(width=136),
+        "After": st.column_config.TextColumn(width=78),
+        "Event": st.column_config.TextColumn(width=160),
+    }

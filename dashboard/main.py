@@ -1,0 +1,26 @@
+"""The script Streamlit runs for every page view: navigation, then the page."""
+
+from pathlib import Path
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+PAGES = HERE.parent / "pages"
+SIDEBAR_WIDTH = 330
+
+
+def home() -> None:
+    """`/` is the Timeline; a default page cannot have an address of its own."""
+    st.switch_page(timeline, query_params=st.query_params.to_dict())
+
+
+st.set_page_config(
+    page_title="Hindsight",
+    page_icon=HERE / "hindsight-mark.svg",
+    layout="wide",
+    initial_sidebar_state=SIDEBAR_WIDTH,
+)
+st.logo(HERE / "hindsight.svg", icon_image=HERE / "hindsight-mark.svg")
+timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
+page = st.navigation([st.Page(home, default=True, visibility="hidden"), timeline], position="top")
+page.run()

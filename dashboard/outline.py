@@ -1,0 +1,121 @@
+"""The outline of a history: for each event its version, its type and when it occurred.
+
+It is what the time axis and the list's pages are computed from: 13 bytes an event, so a history of
+100,000 events is read once and looked at from then on. Events never change; a history that grew is
+read from where its outline ends.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from threading import Lock
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from dashboard.moments import to_microseconds
+from store.records import AggregateSummary, Event
+from store.sources import EventSource
+
+KEPT_OUTLINES = 64
+MAX_EVENTS = 500_000
+READ_BATCH = 5_000
+
+Integers = npt.NDArray[np.int64]
+
+
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of one aggregate by version. `kinds` are indexes into `types`, `moments` are UTC µs.
+
+    `types` stand in the order in which they first occur.
+    """
+
+    types: tuple[str, ...]
+    versions: Integers
+    moments: Integers
+    kinds: Integers
+
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    def extended(self, events: Iterable[Event]) -> "Outline":
+        """This outline with `events` after it."""
+        names = {name: index for index, name in enumerate(self.types)}
+        rows = [
+            (
+                event.version,
+                to_microseconds(event.occurred_at),
+                names.setdefault(event.event_type, len(names)),
+            )
+            for event in events
+        ]
+        if not rows:
+            return self
+        versions, moments, kinds = np.array(rows, dtype=np.int64).T
+        return Outline(
+            types=tuple(names),
+            versions=np.concatenate([self.versions, versions]),
+            moments=np.concatenate([self.moments, moments]),
+            kinds=np.concatenate([self.kinds, kinds]),
+        )
+
+    def within(self, since: int | None, until: int | None) -> "Outline":
+        """The events that occurred from `since` until before `until`, in UTC µs."""
+        wanted = np.ones(len(self), dtype=bool)
+        if since is not None:
+            wanted &= self.moments >= since
+        if until is not None:
+            wanted &= self.moments < until
+        return Outline(
+            types=self.types,
+            versions=self.versions[wanted],
+            moments=self.moments[wanted],
+            kinds=self.kinds[wanted],
+        )
+
+    def index_of(self, version: int) -> int | None:
+        """Where `version` stands, or None."""
+        index = int(np.searchsorted(self.versions, version))
+        found = index < len(self) and int(self.versions[index]) == version
+        return index if found else None
+
+
+_NO_EVENTS = np.empty(0, dtype=np.int64)
+EMPTY = Outline(types=(), versions=_NO_EVENTS, moments=_NO_EVENTS, kinds=_NO_EVENTS)
+
+
+class Outlines:
+    """The outlines of the aggregates looked at last, safe to share between threads.
+
+    Of a history over `limit` events, the newest are outlined.
+    """
+
+    def __init__(self, source: EventSource, *, limit: int = MAX_EVENTS) -> None:
+        self._source = source
+        self._limit = limit
+        self._known: OrderedDict[str, Outline] = OrderedDict()
+        self._lock = Lock()
+
+    def outline(self, head: AggregateSummary) -> Outline:
+        """The events of the aggregate up to the head's version."""
+        with self._lock:
+            known = self._known.get(head.aggregate_id, EMPTY)
+        read_to = int(known.versions[-1]) if len(known) else head.version - self._limit
+        if read_to < head.version:
+            known = known.extended(
+                self._source.events(
+                    head.aggregate_id,
+                    from_version=max(read_to + 1, 0),
+                    to_version=head.version,
+                    batch_size=READ_BATCH,
+                )
+            )
+        self._keep(head.aggregate_id, known)
+        return known
+
+    def _keep(self, aggregate_id: str, outline: Outline) -> None:
+        with self._lock:
+            self._known[aggregate_id] = outline
+            self._known.move_to_end(aggregate_id)
+            if len(self._known) > KEPT_OUTLINES:
+                self._known.popitem(last=False)

@@ -1,0 +1,94 @@
+"""Serving the dashboard: one process, one port."""
+
+import ipaddress
+import logging
+import socket
+import threading
+import webbrowser
+from contextlib import closing
+
+import uvicorn
+
+from dashboard.app import create_app
+from store.application import open_source
+from store.errors import EventStoreError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8501
+
+
+class CannotServe(EventStoreError):
+    """The dashboard cannot listen where it was told to; the message says why and what to do."""
+
+
+def serve(
+    *,
+    source: str,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    expose: bool = False,
+    open_browser: bool = False,
+) -> None:
+    """Show the store or event file `source` until the process is told to stop.
+
+    `port` 0 takes any free one. There is no login yet, so only a loopback `host` is served
+    unless `expose` is set.
+
+    Raises:
+        CannotServe: the address is not loopback, or not free.
+        EventStoreError: the source cannot be opened.
+    """
+    if not (expose or is_loopback(host)):
+        raise CannotServe(
+            f"{host} is reachable from other machines and the dashboard has no login yet; "
+            f"use 127.0.0.1, or --expose to let everybody read it"
+        )
+    with open_source(source) as events, closing(_listen(host, port)) as listener:
+        url = _url(host, listener.getsockname()[1])
+        app = create_app(events, allowed_hosts=["*"] if expose else _names(host))
+        print(f"Hindsight shows {events.info.name} on {url} (Ctrl-C stops it)", flush=True)  # noqa: T201 - the command's answer
+        if open_browser:
+            # The socket listens already: the browser waits until the application answers.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        _run(app, listener)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _names(host: str) -> list[str]:
+    return [*{"127.0.0.1", "localhost", "[::1]", _bracketed(host)}]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - only compared
+    return f"http://{_bracketed(shown)}:{port}"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CannotServe(
+            f"cannot listen on {_bracketed(host)}:{port}: {reason}; choose another --port"
+        ) from error
+
+
+def _run(app: object, listener: socket.socket) -> None:
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")  # type: ignore[arg-type] - st.App is an ASGI callable
+    uvicorn.Server(config).run(sockets=[listener])

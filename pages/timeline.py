@@ -1,0 +1,22 @@
+"""Timeline: how one aggregate got into its state, and what happened last in the store."""
+
+import streamlit as st
+
+from dashboard import finder, history, navigation, newest, resources
+from dashboard.view import InvalidView
+
+try:
+    view = navigation.current()
+except InvalidView as error:
+    st.warning(f"This address cannot be shown. {error}", icon=":material/link_off:")
+    st.stop()
+
+if not resources.counts().events:
+    newest.show_empty()
+    st.stop()
+with st.sidebar:
+    finder.show(view)
+if view.aggregate is None:
+    newest.show()
+else:
+    history.show(view)
