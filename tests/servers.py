@@ -42,6 +42,7 @@ class PostgresServer:
         self._settings = {
             "listen_addresses": "",
             "max_connections": 200,
+            "max_prepared_transactions": 5,
             "timezone": "Asia/Kathmandu",  # whoever takes local time for UTC is off by 5:45
             "unix_socket_directories": str(directory),
             **settings,

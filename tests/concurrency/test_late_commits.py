@@ -1,0 +1,259 @@
+"""Invariant 4 on PostgreSQL: a reader of the feed never skips an event that commits late.
+
+Each case forces the interleaving with locks and open transactions, and asserts that a reader by
+plain position order would have gone wrong there.
+"""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from store import Append, Hindsight, NewEvent, any_, exact, none
+from store.subscription import SafeBound
+
+PAUSE = 4711
+"""The advisory lock that an event of type Paused waits for, after its position is drawn."""
+
+SLOW_TRIGGER = f"""
+    CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock({PAUSE});
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER pause BEFORE INSERT ON events
+    FOR EACH ROW WHEN (NEW.event_type = 'Paused') EXECUTE FUNCTION pause()
+"""
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[Hindsight]:
+    with Hindsight(postgres_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    """The service's own engine, for transactions that hold more than an append."""
+    engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def test_a_position_drawn_before_a_slow_insert_is_waited_for(
+    store: Hindsight, engine: Engine, background: ThreadPoolExecutor
+) -> None:
+    with engine.begin() as setup:
+        setup.execute(text(SLOW_TRIGGER))
+    with engine.connect() as gate:
+        gate.execute(text(f"SELECT pg_advisory_lock({PAUSE})"))
+        paused = background.submit(append, store, "a", "Paused")
+        wait_for_lock(engine)
+        append(store, "b", "Free")
+        bound = SafeBound(store.database)
+        assert visible(store) == ["b1"], "the hole is there for a plain reader to skip"
+        assert [bound.beyond(0) for _ in range(3)] == [0, 0, 0]
+        gate.execute(text(f"SELECT pg_advisory_unlock({PAUSE})"))
+        paused.result()
+    assert read_safely(store, bound) == ["a1", "b1"]
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_a_second_append_of_the_same_transaction_hides_no_other(
+    store: Hindsight, engine: Engine, isolation: str
+) -> None:
+    start = fill(store, engine)
+    isolated = engine.execution_options(isolation_level=isolation)
+    with isolated.connect() as a, isolated.connect() as b:
+        append(store, "z", connection=b)
+        append(store, "a", connection=a)
+        append(store, "z", connection=b)
+        b.commit()
+        bound = SafeBound(store.database)
+        assert visible(store, start) == ["z1", "z2"], "a plain reader resumes behind the hole"
+        assert read_safely(store, bound, start) == ["z1"]
+        assert bound.beyond(start + 1) == start + 1
+        a.commit()
+    assert read_safely(store, bound, start + 1) == ["a1", "z2"]
+
+
+def test_versions_stay_in_order_when_the_older_transaction_appends_later(
+    store: Hindsight, engine: Engine
+) -> None:
+    with engine.begin() as setup:
+        setup.execute(text("CREATE TABLE notes (note text)"))
+    with engine.connect() as b:
+        b.execute(text("INSERT INTO notes VALUES ('b has the lower transaction id')"))
+        append(store, "s")
+        store.append("thing", "s", [NewEvent("Happened", {})], expected=exact(1), connection=b)
+        b.commit()
+    by_version = plain(engine, "SELECT xmin::text::bigint FROM events ORDER BY version")
+    transactions = [row[0] for row in by_version]
+    assert transactions[0] > transactions[1], "transaction order would deliver version 2 first"
+    assert read_safely(store, SafeBound(store.database)) == ["s1", "s2"]
+
+
+def test_an_unrelated_transaction_that_stays_open_delays_nobody(
+    store: Hindsight, engine: Engine
+) -> None:
+    with engine.begin() as setup:
+        setup.execute(text("CREATE TABLE notes (note text)"))
+    with engine.connect() as unrelated:
+        unrelated.execute(text("INSERT INTO notes VALUES ('open for minutes')"))
+        roll_back_an_append(store, engine)
+        append(store, "a")
+        [[holds_back]] = plain(
+            engine,
+            "SELECT count(*) FROM events WHERE xmin::text::bigint"
+            " < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+        )
+        assert holds_back == 0, "a reader below the oldest transaction would see nothing"
+        assert read_safely(store, SafeBound(store.database)) == ["a1"]
+
+
+def test_a_reader_with_an_open_snapshot_delays_nobody(store: Hindsight, engine: Engine) -> None:
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as analyst:
+        analyst.execute(text("SELECT count(*) FROM events"))
+        roll_back_an_append(store, engine)
+        append(store, "a")
+        assert read_safely(store, SafeBound(store.database)) == ["a1"]
+
+
+def test_a_rolled_back_hole_is_passed_at_once(store: Hindsight, engine: Engine) -> None:
+    append(store, "a")
+    roll_back_an_append(store, engine)
+    append(store, "b")
+    assert positions(store) == [1, 3]
+    assert read_safely(store, SafeBound(store.database)) == ["a1", "b1"]
+
+
+def test_a_savepoint_rolled_back_with_its_append_holds_nobody(
+    store: Hindsight, engine: Engine
+) -> None:
+    with engine.connect() as connection, connection.begin():
+        with connection.begin_nested() as savepoint:
+            append(store, "a", connection=connection)
+            savepoint.rollback()
+        append(store, "b")
+        assert positions(store) == [2]
+        assert read_safely(store, SafeBound(store.database)) == ["b1"]
+
+
+def test_a_prepared_transaction_is_waited_for(store: Hindsight, engine: Engine) -> None:
+    append(store, "a")
+    with engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        append(store, "b", connection=connection)
+        transaction.prepare()
+        append(store, "c")
+        bound = SafeBound(store.database)
+        assert read_safely(store, bound) == ["a1"]
+        assert bound.beyond(1) == 1
+        transaction.commit()
+        assert read_safely(store, bound, after=1) == ["b1", "c1"]
+
+
+def test_a_later_writer_is_not_waited_for(store: Hindsight, engine: Engine) -> None:
+    """Only the writers seen when the fence was put up are awaited, or it would never come down."""
+    with engine.connect() as first, engine.connect() as second:
+        append(store, "first", connection=first)
+        append(store, "b")
+        bound = SafeBound(store.database)
+        assert bound.beyond(0) == 0
+        append(store, "second", connection=second)
+        first.rollback()
+        assert bound.beyond(0) == 2
+        second.rollback()
+
+
+def test_following_yields_each_event_once_and_stops(store: Hindsight, engine: Engine) -> None:
+    stop = threading.Event()
+    with engine.connect() as late:
+        append(store, "late", connection=late)
+        append(store, "b")
+        followed = store.follow(poll_interval=0.01, stop=stop)
+        threading.Timer(0.2, late.commit).start()
+        first, second = next(followed), next(followed)
+        assert (first.aggregate_id, second.aggregate_id) == ("late", "b")
+        stop.set()
+        assert list(followed) == []
+
+
+def append(
+    store: Hindsight,
+    aggregate_id: str,
+    event_type: str = "Happened",
+    connection: Connection | None = None,
+) -> None:
+    store.append(
+        "thing", aggregate_id, [NewEvent(event_type, {})], expected=any_(), connection=connection
+    )
+
+
+def roll_back_an_append(store: Hindsight, engine: Engine) -> None:
+    with engine.connect() as connection:
+        store.append(
+            "thing", "gone", [NewEvent("Undone", {})], expected=none(), connection=connection
+        )
+        connection.rollback()
+
+
+def read_safely(store: Hindsight, bound: SafeBound, after: int = 0) -> list[str]:
+    """What a reader is given without waiting."""
+    names: list[str] = []
+    while (safe := bound.beyond(after)) > after:
+        names += [f"{e.aggregate_id}{e.version}" for e in store.feed(after=after, before=safe + 1)]
+        after = safe
+    return names
+
+
+def visible(store: Hindsight, after: int = 0) -> list[str]:
+    return [f"{event.aggregate_id}{event.version}" for event in store.feed(after=after)]
+
+
+def fill(store: Hindsight, engine: Engine) -> int:
+    """Enough rows for index lookups of different aggregates to touch different pages.
+
+    On a small table SERIALIZABLE locks everything and would abort the writer that the case needs.
+    """
+    filler = [
+        Append(
+            aggregate_type="thing",
+            aggregate_id=f"m{number}",
+            events=[NewEvent("Happened", {})],
+            expected=none(),
+        )
+        for number in range(2000)
+    ]
+    position = max(appended.position for appended in store.append_all(filler))
+    with engine.begin() as connection:
+        connection.execute(text("ANALYZE"))
+    return position
+
+
+def positions(store: Hindsight) -> list[int]:
+    return [event.position for event in store.feed()]
+
+
+def plain(engine: Engine, sql: str) -> list[tuple[int, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(sql))]
+
+
+def wait_for_lock(engine: Engine) -> None:
+    """Until a backend waits for the advisory lock: its position is drawn by then."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    done = threading.Event()
+    for _ in range(3000):
+        if plain(engine, waiting) == [(1,)]:
+            return
+        done.wait(0.01)
+    pytest.fail("the paused append never reached its trigger")
