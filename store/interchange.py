@@ -200,9 +200,9 @@ def _event(line: _Line, position: int) -> Event:
         schema_version=line.schema_version,
         data=payload.decode(raw_data),
         metadata=metadata,
-        correlation_id=_text(metadata, "correlation_id"),
-        causation_id=_text(metadata, "causation_id"),
-        actor=_text(metadata, "actor"),
+        correlation_id=_lifted(metadata, "correlation_id"),
+        causation_id=_lifted(metadata, "causation_id"),
+        actor=_lifted(metadata, "actor"),
         occurred_at=_in_utc("occurred_at", line.occurred_at),
         recorded_at=line.recorded_at and _in_utc("recorded_at", line.recorded_at),
         raw_data=raw_data,
@@ -211,9 +211,15 @@ def _event(line: _Line, position: int) -> Event:
     )
 
 
-def _text(metadata: dict[str, Any], name: str) -> str | None:
+def _lifted(metadata: dict[str, Any], name: str) -> str | None:
+    """The metadata field where it is a proper text, as the store's column would hold it."""
     value = metadata.get(name)
-    return value if isinstance(value, str) else None
+    if value is None:
+        return None
+    try:
+        return check_text(name, value)
+    except InvalidEvent:
+        return None
 
 
 def _in_utc(name: str, moment: datetime) -> datetime:

@@ -56,7 +56,7 @@ class LineIndex:
         self._rankings: dict[AggregateOrder, array[int]] = {}
         self._keys: dict[AggregateOrder, Callable[[int], Any]] = {
             "id": lambda number: self._ids.texts[number],
-            "recent": lambda number: (-self._last_occurred(number), self._ids.texts[number]),
+            "recent": lambda number: -self._newest_line(number),
             "longest": lambda number: (-self._lengths[number], self._ids.texts[number]),
         }
 
@@ -164,21 +164,24 @@ class LineIndex:
         return None if number is None else self._summary(number)
 
     def _summary(self, aggregate: int) -> AggregateSummary:
-        start, length = self._starts[aggregate], self._lengths[aggregate]
-        first, last = self._histories[start] - 1, self._histories[start + length - 1] - 1
-        occurred = self._moments["occurred"]
+        lines = self._lines_of(aggregate)
+        occurred = [self._moments["occurred"][line - 1] for line in lines]
+        recorded = max(self._moments["recorded"][line - 1] for line in lines)
         return AggregateSummary(
             aggregate_id=self._ids.texts[aggregate],
             aggregate_type=self._aggregate_types.texts[self._type_of[aggregate]],
-            version=self.first_version + length - 1,
-            first_occurred_at=_EPOCH + occurred[first] * _MICROSECOND,
-            last_occurred_at=_EPOCH + occurred[last] * _MICROSECOND,
-            last_recorded_at=_moment(self._moments["recorded"][last]),
+            version=self.first_version + len(lines) - 1,
+            first_occurred_at=_EPOCH + min(occurred) * _MICROSECOND,
+            last_occurred_at=_EPOCH + max(occurred) * _MICROSECOND,
+            last_recorded_at=_moment(recorded),
         )
 
-    def _last_occurred(self, aggregate: int) -> int:
-        last = self._histories[self._starts[aggregate] + self._lengths[aggregate] - 1]
-        return self._moments["occurred"][last - 1]
+    def _lines_of(self, aggregate: int) -> Sequence[int]:
+        start = self._starts[aggregate]
+        return self._histories[start : start + self._lengths[aggregate]]
+
+    def _newest_line(self, aggregate: int) -> int:
+        return self._histories[self._starts[aggregate] + self._lengths[aggregate] - 1]
 
     def page(
         self,
@@ -192,8 +195,10 @@ class LineIndex:
         """Up to `limit` heads in `order` from the one behind the aggregate `after`.
 
         Raises:
-            InvalidEvent: `after` is in no page of this file.
+            InvalidEvent: `after` is in no page of this file, or there is no such order.
         """
+        if order not in self._keys:
+            raise InvalidEvent(f"order: {order!r} is none of {', '.join(self._keys)}")
         ranking = self._ranking(order)
         key = self._keys[order]
         start, stop = 0, len(ranking)
@@ -229,10 +234,7 @@ class LineIndex:
     def history(self, aggregate_id: str) -> Sequence[int]:
         """The aggregate's lines by version; none where it is unknown."""
         number = self._ids.numbers.get(aggregate_id)
-        if number is None:
-            return []
-        start = self._starts[number]
-        return self._histories[start : start + self._lengths[number]]
+        return [] if number is None else self._lines_of(number)
 
     def lines(self, after: int, before: int | None) -> range:
         """The line numbers between the two, exclusive."""

@@ -101,6 +101,8 @@ class NdjsonSource:
         after: str | None = None,
         limit: int = 100,
     ) -> AggregatePage:
+        if limit < 1:
+            raise InvalidEvent(f"limit: {limit} is not a number from 1")
         found = self._index.page(
             prefix=prefix,
             aggregate_type=aggregate_type,
