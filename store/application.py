@@ -126,7 +126,7 @@ def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise InvalidSource(f"{url!r} is no URL; use sqlite:///PATH or postgresql://…") from None
     if backend == "postgres":
         return parsed.set(drivername="postgresql")
@@ -149,7 +149,7 @@ def display_name(url: URL) -> str:
 
 def check_schema(database: Database) -> None:
     """Refuse a database without a store, behind this code, or too far ahead of it."""
-    with database.engine.connect() as connection:
+    with database.connect() as connection:
         revision = migrations.current_revision(connection)
         if revision is None:
             raise SchemaError("no event store here; run: hindsight migrate")

@@ -66,6 +66,13 @@ class Database(Protocol):
         """The transactions that may hold drawn positions they have not committed yet."""
         ...
 
+    def connect(self) -> AbstractContextManager[Connection]:
+        """A connection in autocommit mode.
+
+        What the database refuses within the block is raised as the store's errors.
+        """
+        ...
+
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction that may write, committed at the end of the block."""
         ...

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any
 
 import psycopg
@@ -21,8 +20,11 @@ from store.database.batch import (
     Batch,
     ConnectionLost,
     EncodedAppend,
+    EncodedEvent,
     Inserted,
     Refused,
+    by_place,
+    in_batch_order,
 )
 from store.errors import (
     AccessDenied,
@@ -163,11 +165,8 @@ class PostgreSQL:
             return cursor.execute(sql, parameters).fetchall()
 
     def select(self, statement: Select[Any]) -> list[TupleRow]:
-        try:
-            with self.engine.connect() as connection:
-                return [tuple(row) for row in connection.execute(statement)]
-        except DBAPIError as error:
-            raise _named(error.orig) from error
+        with self.connect() as connection:
+            return [tuple(row) for row in connection.execute(statement)]
 
     def event(self, row: TupleRow) -> Event:
         return Event(
@@ -226,9 +225,20 @@ class PostgreSQL:
         return frozenset(row[0] for row in self.rows(_WRITERS, {}))
 
     @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            named = _named(error.orig)
+            if isinstance(named, ConnectionLost):
+                named = StoreUnavailable(f"no connection: {named}")
+            raise named from error
+
+    @contextmanager
     def transaction(self) -> Iterator[Connection]:
         with (
-            self.engine.connect() as plain,
+            self.connect() as plain,
             plain.execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
         ):
@@ -253,8 +263,8 @@ class PostgreSQL:
     def _checkout(self) -> PoolProxiedConnection:
         try:
             return self.engine.raw_connection()
-        except DBAPIError as error:
-            raise StoreUnavailable(f"cannot connect: {_first_line(error.orig)}") from error
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"no connection: {_first_line(error)}") from error
 
 
 @contextmanager
@@ -341,7 +351,7 @@ def _insert_at_once(
     several = len(append.events) > 1
     statement = (_APPEND_MANY if several else _APPEND_ONE)[kind]
     parameters = _head_parameters(append, clock) | (
-        _event_columns(append) if several else _event_scalars(append)
+        _event_columns(append.events) if several else _event_scalars(append)
     )
     rows = cursor.execute(statement, parameters).fetchall()
     if not rows:
@@ -380,8 +390,7 @@ def _event_scalars(append: EncodedAppend) -> dict[str, Any]:
     }
 
 
-def _event_columns(append: EncodedAppend) -> dict[str, Any]:
-    events = append.events
+def _event_columns(events: Sequence[EncodedEvent]) -> dict[str, Any]:
     return {
         "event_id": [event.event_id for event in events],
         "event_type": [event.event_type for event in events],
@@ -396,18 +405,24 @@ def _event_columns(append: EncodedAppend) -> dict[str, Any]:
 
 
 def _insert_many(cursor: Cursor, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-    heads = list(chain.from_iterable([i] * len(a.events) for i, a in enumerate(batch, start=1)))
-    offsets = list(chain.from_iterable(range(1, len(a.events) + 1) for a in batch))
-    columns = [_event_columns(append) for append in batch]
-    everything = [list(chain.from_iterable(c[name] for c in columns)) for name in columns[0]]
-    recorded = [event.recorded_at for append in batch for event in append.events]
+    order = by_place(batch)
+    flat = [
+        (head, offset, event)
+        for head, append in enumerate(batch, start=1)
+        for offset, event in enumerate(append.events, start=1)
+    ]
+    heads, offsets, events = zip(*(flat[index] for index in order), strict=True)
+    recorded = [event.recorded_at for event in events]
+    columns = _event_columns(events).values()
     [row] = cursor.execute(
         _APPEND_EVENTS,
-        [clock, *_heads(batch), heads, offsets, *everything, recorded],
+        [clock, *_heads(batch), list(heads), list(offsets), *columns, recorded],
     ).fetchall()
     types, versions, known_heads, known_ids, positions, times, digests = row
     if positions is not None:
-        return Inserted(versions, positions, [_utc(time) for time in times], digests)
+        rows = zip(positions, map(_utc, times), digests, strict=True)
+        positions, times, digests = zip(*in_batch_order(order, list(rows)), strict=True)
+        return Inserted(versions, positions, times, digests)
     known: list[set[Any]] = [set() for _ in batch]
     for head, event_id in zip(known_heads or (), known_ids or (), strict=True):
         known[head - 1].add(event_id)

@@ -15,7 +15,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 
 from store import payload, tables
-from store.database.batch import Batch, EncodedAppend, Inserted, Refused
+from store.database.batch import Batch, EncodedAppend, Inserted, Refused, by_place, in_batch_order
 from store.digest import event_digest
 from store.errors import (
     AccessDenied,
@@ -150,8 +150,16 @@ class SQLite:
         return frozenset()
 
     @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise _named(error.orig) from error
+
+    @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
+        with self.connect() as connection:
             driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
             with _translated(), _immediate(driver):
                 yield connection
@@ -163,10 +171,8 @@ class SQLite:
     def _driver(self) -> Iterator[sqlite3.Connection]:
         try:
             pooled = self.engine.raw_connection()
-        except DBAPIError as error:
-            raise StoreUnavailable(
-                f"cannot open {self.engine.url.database}: {error.orig}"
-            ) from error
+        except sqlite3.Error as error:
+            raise _named(error) from error
         try:
             with _translated():
                 yield pooled.driver_connection  # type: ignore[misc]
@@ -184,7 +190,11 @@ def ensure_folder(url: URL) -> None:
     """Make the folder a new file goes to."""
     if not url.database or url.database == ":memory:":
         raise InvalidSource("an event store needs a file: sqlite:///PATH")
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(url.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSource(f"{folder}: {error.strerror}") from None
 
 
 def _own_driver(connection: Connection) -> sqlite3.Connection:
@@ -275,11 +285,14 @@ def _insert(driver: sqlite3.Connection, batch: Batch, clock: datetime | None) ->
     if any(known) or not as_expected:
         return Refused([head[0] if head else None for head in heads], versions, known)
     now = moment_text(clock or datetime.now(UTC))
-    positions: list[int] = []
-    rows: list[tuple[Any, ...]] = []
-    for append, head in zip(batch, heads, strict=True):
-        rows += _write(driver, append, head, now)
-        positions += _last_positions(driver, len(append.events))
+    rows = [
+        row
+        for append, head in zip(batch, heads, strict=True)
+        for row in _rows_under_head(driver, append, head, now)
+    ]
+    order = by_place(batch)
+    driver.executemany(_INSERT, [rows[index] for index in order])
+    positions = in_batch_order(order, _last_positions(driver, len(rows)))
     recorded = [datetime.fromisoformat(row[2]) for row in rows]
     return Inserted(versions, positions, recorded, [row[-1] for row in rows])
 
@@ -294,13 +307,13 @@ def _known_ids(driver: sqlite3.Connection, append: EncodedAppend) -> frozenset[U
     return frozenset(UUID(event_id) for (event_id,) in found)
 
 
-def _write(
+def _rows_under_head(
     driver: sqlite3.Connection,
     append: EncodedAppend,
     head: tuple[str, int, str] | None,
     now: str,
 ) -> list[tuple[Any, ...]]:
-    """Write the head and the events; returns the events' rows."""
+    """Write the head; the rows of its events, to be written."""
     base, latest = (head[1], max(head[2], now)) if head else (0, now)
     recorded = [
         moment_text(event.recorded_at) if event.recorded_at else latest for event in append.events
@@ -312,9 +325,7 @@ def _write(
     else:
         key = (append.aggregate_id, append.aggregate_type)
         driver.execute(_CREATE, (*key, version, first, last, max(recorded)))
-    rows = list(_event_rows(append, base, occurred, recorded))
-    driver.executemany(_INSERT, rows)
-    return rows
+    return list(_event_rows(append, base, occurred, recorded))
 
 
 def _event_rows(
