@@ -1,5 +1,6 @@
 """The store as a service opens it: settings in, wired parts out, one per process."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -97,9 +98,7 @@ def migrate(url: str, revision: str = "head") -> str | None:
     database = _connect_to_migrate(url)
     try:
         with database.transaction() as connection:
-            before = migrations.current_revision(connection)
-            migrations.upgrade(connection, revision)
-        return before
+            return migrations.upgrade(connection, revision)
     finally:
         database.close()
 
@@ -165,4 +164,4 @@ def check_schema(database: Database) -> None:
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split(".")[:3])
+    return tuple(int(part) for part in re.findall(r"\d+", release)[:3])

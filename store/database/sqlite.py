@@ -162,6 +162,8 @@ class SQLite:
         with self.connect() as connection:
             driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
             with _translated(), _immediate(driver):
+                # Nothing to the driver; who finds a transaction begun commits none of its own.
+                connection.begin()
                 yield connection
 
     def close(self) -> None:
@@ -207,7 +209,8 @@ def _own_driver(connection: Connection) -> sqlite3.Connection:
 
 
 def _prepare_connection(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
+    # A file that others create, or close for the last time, just now is locked for a moment.
+    _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
     connection.execute("PRAGMA synchronous = FULL")
     # The delete trigger asks; only the archiver's connections answer yes.
     connection.create_function("event_store_archiving", 0, lambda: 0)

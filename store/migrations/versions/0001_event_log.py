@@ -242,6 +242,18 @@ SQLITE = (
     CREATE TRIGGER events_no_update BEFORE UPDATE ON events
     BEGIN SELECT RAISE(ABORT, 'events are immutable: UPDATE refused'); END
     """,
+    # REPLACE deletes what is in its way without asking the trigger below.
+    """
+    CREATE TRIGGER events_no_replace BEFORE INSERT ON events
+    WHEN EXISTS (SELECT 1 FROM events WHERE position = NEW.position)
+    OR EXISTS (
+        SELECT 1 FROM events WHERE aggregate_id = NEW.aggregate_id AND version = NEW.version
+    )
+    OR EXISTS (
+        SELECT 1 FROM events WHERE aggregate_id = NEW.aggregate_id AND event_id = NEW.event_id
+    )
+    BEGIN SELECT RAISE(ABORT, 'events are immutable: this one exists'); END
+    """,
     # Only the archiver's connections have the function say yes; a connection without it cannot
     # even prepare the statement.
     """
