@@ -39,6 +39,8 @@ def encode_event(
     recorded_at: datetime | None = None,
 ) -> EncodedEvent:
     """The event as a row; `inherited` metadata gives way to the event's own."""
+    if not isinstance(event.metadata, Mapping):
+        raise InvalidEvent(f"metadata: {type(event.metadata).__name__} is not a JSON object")
     metadata = {**inherited, **event.metadata} if inherited else event.metadata
     return EncodedEvent(
         event.event_id,

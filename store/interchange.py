@@ -186,7 +186,9 @@ def _event(line: _Line, position: int) -> Event:
     raw_data, raw_metadata = bytes(line.data), bytes(line.metadata)
     payload.check_size("data", raw_data)
     payload.check_size("metadata", raw_metadata)
-    metadata = payload.decode(raw_metadata)
+    data, metadata = payload.decode(raw_data), payload.decode(raw_metadata)
+    payload.check_depth("data", raw_data, data)
+    payload.check_depth("metadata", raw_metadata, metadata)
     if not isinstance(metadata, dict):
         raise InvalidEvent("metadata: not a JSON object")
     return Event(
@@ -198,7 +200,7 @@ def _event(line: _Line, position: int) -> Event:
         event_type=check_text("event_type", line.event_type),
         event_version=line.schema_version,
         schema_version=line.schema_version,
-        data=payload.decode(raw_data),
+        data=data,
         metadata=metadata,
         correlation_id=_lifted(metadata, "correlation_id"),
         causation_id=_lifted(metadata, "causation_id"),

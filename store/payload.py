@@ -17,14 +17,16 @@ MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
 MAX_DEPTH = 200
+"""The codec recurses, so a deeper payload could be written here and not be read elsewhere."""
 
 
 def encode(field: str, value: Any) -> bytes:
     """The JSON bytes of `value`, made of dict, list, str, int, float, bool and None.
 
     Raises:
-        InvalidEvent: `value` holds something else, NaN, an infinity, a lone surrogate, or refers
-            to itself; the message names the place as a path such as `data.items[3].price`.
+        InvalidEvent: `value` holds something else, NaN, an infinity, a lone surrogate, is nested
+            more than 200 deep, or refers to itself; the message names the place as a path such as
+            `data.items[3].price`.
         PayloadTooLarge: it is over 8 MB.
     """
     try:
@@ -35,6 +37,7 @@ def encode(field: str, value: Any) -> bytes:
     if not faithful:
         raise InvalidEvent(_first_fault(field, value) or f"{field}: does not survive JSON")
     check_size(field, encoded)
+    check_depth(field, encoded, value)
     return encoded
 
 
@@ -42,6 +45,23 @@ def check_size(field: str, encoded: bytes) -> None:
     """Raise `PayloadTooLarge` where the JSON bytes are over the limit."""
     if len(encoded) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(field=field, size=len(encoded), limit=MAX_PAYLOAD_BYTES)
+
+
+def check_depth(field: str, encoded: bytes, value: Any) -> None:
+    """Raise `InvalidEvent` where `value`, with these JSON bytes, is nested too deep."""
+    if encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
+        return
+    level = _containers([value])
+    for _ in range(MAX_DEPTH):
+        level = [child for container in level for child in _containers(container)]
+        if not level:
+            return
+    raise InvalidEvent(f"{field}: nested more than {MAX_DEPTH} deep")
+
+
+def _containers(container: Any) -> list[Any]:
+    children = container.values() if isinstance(container, dict) else container
+    return [child for child in children if isinstance(child, (dict, list))]
 
 
 def _first_fault(place: str, value: Any, depth: int = 0) -> str | None:
