@@ -1,0 +1,16 @@
+"""The command line: `hindsight`, or `python -m store`."""
+
+from store.cli.append import append
+from store.cli.events import events
+from store.cli.migrate import migrate
+from store.cli.open import open_dashboard
+from store.cli.program import hindsight
+from store.cli.stats import stats
+from store.cli.verify import verify
+
+for command in (migrate, append, events, stats, verify, open_dashboard):
+    hindsight.add_command(command)
+
+main = hindsight.main
+
+__all__ = ["hindsight", "main"]

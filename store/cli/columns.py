@@ -1,0 +1,40 @@
+"""Aligned columns of text that may come from anywhere."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+
+class Columns:
+    """Rows under titles, a batch at a time; a column grows with the widest text so far.
+
+    Columns whose title starts with `>` are right-aligned. The last one is as wide as it is.
+    """
+
+    def __init__(self, *titles: str) -> None:
+        self._right = [title.startswith(">") for title in titles]
+        self._titles = [title.removeprefix(">") for title in titles]
+        self._widths = [0] * len(titles)
+        self._begun = False
+
+    def lines(self, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+        """The rows as lines, the first time with the titles above them."""
+        batch = [[shown(text) for text in row] for row in rows]
+        if not self._begun:
+            batch.insert(0, self._titles)
+            self._begun = True
+        for row in batch:
+            self._widths = list(map(max, self._widths, map(len, row)))
+        for row in batch:
+            yield "  ".join(map(self._cell, row[:-1], self._widths, self._right)) + f"  {row[-1]}"
+
+    def _cell(self, text: str, width: int, right: bool) -> str:  # noqa: FBT001 (of `map`)
+        return text.rjust(width) if right else text.ljust(width)
+
+
+def shown(text: str) -> str:
+    """`text` with nothing in it that a terminal would obey."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def shortened(text: str, width: int) -> str:
+    """`text`, cut where it is longer than `width`."""
+    return text if len(text) <= width else f"{text[: max(width, 1) - 1]}…"

@@ -1,0 +1,44 @@
+"""`hindsight open`."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from store.application import Hindsight
+
+NEEDED = ("dashboard", "streamlit", "plotly", "pandas", "uvicorn")
+
+
+@click.command("open")
+@click.argument("source", metavar="URL|FILE")
+@click.option("--host", help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="0 takes any free port.")
+def open_dashboard(*, source: str, host: str | None, port: int | None) -> None:
+    """Open the dashboard on a store, or on an event file without importing it.
+
+    \b
+    Examples:
+      hindsight open sqlite:///shop.db
+      hindsight open events.ndjson.gz --port 8600
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise click.ClickException(
+            f"the dashboard needs {', '.join(missing)};"
+            " run: pip install 'hindsight-event-store[dashboard]'"
+        )
+    _check_exists(source)
+    options = {"--source": source, "--host": host, "--port": port}
+    given = [str(part) for item in options.items() if item[1] is not None for part in item]
+    # In place of this process, so that signals reach the server itself.
+    os.execv(sys.executable, [sys.executable, "-m", "dashboard", *given, "--open"])  # noqa: S606
+
+
+def _check_exists(source: str) -> None:
+    if "://" in source:
+        Hindsight(source).close()
+    elif not Path(source).is_file():
+        raise click.ClickException(f"{source}: no such file")

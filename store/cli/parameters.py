@@ -1,0 +1,88 @@
+"""What commands take: ids, moments, JSON, expected versions."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from store import payload
+from store.errors import InvalidEvent
+from store.identifiers import check_text
+from store.records import utc
+from store.versions import ExpectedVersion, any_, exact, none
+
+WHOLE = click.IntRange(0, 2**63 - 1)
+"""A version or position."""
+
+
+class Name(click.ParamType[str]):
+    """An id or a name as the store takes them."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_text(str(param and param.name), value)
+        except InvalidEvent as error:
+            self.fail(str(error).partition(": ")[2], param, ctx)
+
+
+class Moment(click.ParamType[datetime]):
+    """An ISO 8601 time with its zone."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return utc("time", datetime.fromisoformat(value))
+        except InvalidEvent:
+            self.fail(f"{value!r} has no time zone; write 2026-11-22T09:30:00Z", param, ctx)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time such as 2026-11-22T09:30:00Z", param, ctx)
+
+
+class Json(click.ParamType[Any]):
+    """JSON as it stands, in a file behind @, or - for standard input."""
+
+    name = "JSON|@FILE|-"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return payload.decode(_text_of(value))
+        except OSError as error:
+            self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
+        except ValueError as error:
+            self.fail(f"no JSON: {error}", param, ctx)
+
+
+class Expected(click.ParamType[ExpectedVersion]):
+    """The version an aggregate is expected at."""
+
+    name = "N|none|any"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ExpectedVersion:
+        if isinstance(value, ExpectedVersion):
+            return value
+        if value in {"none", "any"}:
+            return none() if value == "none" else any_()
+        if not (value.isascii() and value.isdecimal() and len(value) < 19):
+            self.fail(f"{value!r} is none of a version, none, any", param, ctx)
+        return exact(int(value))
+
+
+def _text_of(value: str) -> bytes:
+    if value == "-":
+        return sys.stdin.buffer.read()
+    if value.startswith("@"):
+        return Path(value[1:]).read_bytes()
+    return value.encode()

@@ -1,0 +1,36 @@
+"""What the role that a service runs under may do on PostgreSQL, and nothing more."""
+
+from psycopg import errors as pg
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from store.errors import NotFound
+from store.migrations import VERSION_TABLE
+
+GRANTS = (
+    "USAGE ON SCHEMA {schema}",
+    "SELECT, INSERT ON TABLE events",
+    # Locking a head is an UPDATE to PostgreSQL even where nothing is changed.
+    "SELECT, INSERT, UPDATE ON TABLE aggregates",
+    f"SELECT ON TABLE store_info, {VERSION_TABLE}",
+    # Followers ask for the last position drawn; drawing one takes no right on an identity.
+    "SELECT ON SEQUENCE events_position_seq",
+    "EXECUTE ON FUNCTION append_events, event_digest",
+)
+
+
+def grant_application(connection: Connection, role: str) -> None:
+    """Let an existing role append and read; events it can neither change nor remove.
+
+    Raises:
+        NotFound: there is no such role.
+    """
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    schema = quote(str(connection.scalar(text("SELECT current_schema()"))))
+    try:
+        for grant in GRANTS:
+            connection.exec_driver_sql(f"GRANT {grant.format(schema=schema)} TO {quote(role)}")
+    except DBAPIError as error:
+        if isinstance(error.orig, pg.UndefinedObject):
+            raise NotFound(f"no role {role!r}") from None
+        raise

@@ -1,0 +1,290 @@
+"""Checking that what is stored is what was written.
+
+Everything is read once, in the order of aggregate ids and versions, heads beside their events, a
+batch of each in memory. A head is read before its events, so all of them up to its version are
+committed by then; events beyond it are a fault only if the head, read once more, still does not
+know them. So nothing that is appended meanwhile causes a false alarm.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from store.database import Database, Row
+from store.digest import event_digest
+from store.encoding import lifted
+from store.errors import AggregateNotFound
+from store.reader import EventReader
+from store.records import Event
+
+FindingKind: TypeAlias = Literal[
+    "unreadable",  # a row that is no event
+    "digest",  # the event is not as it was written
+    "column",  # a column differs from the metadata it was lifted from
+    "version",  # versions are not 1, 2, 3…
+    "position",  # the feed shows an event before its predecessor
+    "recorded_at",  # recorded before its predecessor
+    "type",  # an event of another aggregate type than its head
+    "head",  # a head that does not sum up its events
+    "no head",
+    "no events",
+]
+
+KEPT_FINDINGS = 1_000
+BATCH = 500
+_MAX = 2**63 - 1
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that is wrong; version and position are the event's, where it is about one."""
+
+    kind: FindingKind
+    aggregate_id: str
+    version: int | None = None
+    position: int | None = None
+    explanation: str
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """How much was checked and what is wrong: the first findings, and how many there are."""
+
+    aggregates: int
+    events: int
+    findings: tuple[Finding, ...]
+    finding_count: int
+
+
+class _Head(Struct, frozen=True):
+    """A head as the driver gives it: in a damaged one the times may be anything."""
+
+    aggregate_id: str
+    aggregate_type: str
+    version: int
+    first_occurred_at: Any
+    last_occurred_at: Any
+    last_recorded_at: Any
+
+
+def verify(
+    log: EventReader,
+    aggregate_id: str | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Verification:
+    """Check one aggregate, or the whole store; `progress` hears how many events were read now.
+
+    Raises:
+        AggregateNotFound: neither a head nor an event of it is stored.
+    """
+    check = _Check(log.database, progress)
+    if aggregate_id is None:
+        check.everything()
+    else:
+        head = _head(log.database, aggregate_id)
+        check.histories([head] if head else [], after=(aggregate_id, -_MAX), last=aggregate_id)
+        if not check.aggregates:
+            raise AggregateNotFound(aggregate_id)
+    return Verification(
+        aggregates=check.aggregates,
+        events=check.events,
+        findings=tuple(check.findings),
+        finding_count=check.finding_count,
+    )
+
+
+class _Check:
+    """A verification under way."""
+
+    def __init__(self, database: Database, progress: Callable[[int], None]) -> None:
+        self.aggregates = 0
+        self.events = 0
+        self.findings: list[Finding] = []
+        self.finding_count = 0
+        self._database = database
+        self._progress = progress
+
+    def everything(self) -> None:
+        """Check the store in ranges of ids, each as wide as a batch of heads."""
+        first = ""
+        while True:
+            heads = _heads(self._database, first)
+            last = heads[-1].aggregate_id if len(heads) == BATCH else None
+            self.histories(heads, after=(first, _MAX), last=last)
+            if last is None:
+                return
+            first = last
+
+    def histories(self, heads: list[_Head], *, after: tuple[str, int], last: str | None) -> None:
+        """Check the heads, and all events behind `after` up to the aggregate `last`."""
+        waiting = {head.aggregate_id: head for head in heads}
+        for aggregate_id, rows in groupby(self._rows(after, last), key=_aggregate_id):
+            self._history(aggregate_id, waiting.pop(aggregate_id, None), rows)
+        for head in waiting.values():
+            self.aggregates += 1
+            self._report("no events", head.aggregate_id, f"a head at version {head.version}")
+
+    def _rows(self, after: tuple[str, int], last: str | None) -> Iterator[Row]:
+        database = self._database
+        bound = "" if last is None else f"AND aggregate_id <= {database.bind('last')}"
+        sql = f"""
+            SELECT {database.event_columns} FROM events
+            WHERE (aggregate_id, version) > ({database.bind("id")}, {database.bind("version")})
+            {bound} ORDER BY aggregate_id, version LIMIT {database.bind("size")}
+        """  # noqa: S608 (placeholders)
+        while True:
+            parameters = {"id": after[0], "version": after[1], "size": BATCH}
+            rows = database.rows(sql, parameters | ({} if last is None else {"last": last}))
+            yield from rows
+            self._progress(len(rows))
+            if len(rows) < BATCH:
+                return
+            after = (_aggregate_id(rows[-1]), rows[-1][1])
+
+    def _history(self, aggregate_id: str, head: _Head | None, rows: Iterable[Row]) -> None:
+        self.aggregates += 1
+        seen = _Seen()
+        for row in rows:
+            self.events += 1
+            event = self._event(aggregate_id, row)
+            for kind, explanation in seen.next(row[1], row[0], event, head):
+                self._report(kind, aggregate_id, explanation, row)
+        if head is not None:
+            for explanation in seen.faults_of(head, self._database):
+                self._report("head", aggregate_id, explanation)
+        if seen.version > (head.version if head else 0):
+            self._report_unknown_to_head(aggregate_id, seen)
+
+    def _event(self, aggregate_id: str, row: Row) -> Event | None:
+        """The event in a row, if it is one, after a look at what it alone can tell."""
+        try:
+            event = self._database.event(row)
+            digest = _digest(event)
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            struct.error,
+        ) as error:  # whatever a damaged row holds
+            self._report("unreadable", aggregate_id, str(error), row)
+            return None
+        if digest != event.digest:
+            self._report("digest", aggregate_id, "the event is not as it was written", row)
+        for name in ("correlation_id", "causation_id", "actor"):
+            expected, found = lifted(event.metadata, name), getattr(event, name)
+            if found != expected:
+                told = f"{name} is {found!r}, in the metadata {expected!r}"
+                self._report("column", aggregate_id, told, row)
+        return event
+
+    def _report_unknown_to_head(self, aggregate_id: str, seen: "_Seen") -> None:
+        head = _head(self._database, aggregate_id)
+        if head is None:
+            told = f"events up to version {seen.version}"
+            self._report("no head", aggregate_id, told)
+        elif head.version < seen.version:
+            told = f"version is {head.version}, the last event's {seen.version}"
+            self._report("head", aggregate_id, told)
+
+    def _report(
+        self, kind: FindingKind, aggregate_id: str, explanation: str, row: Row | None = None
+    ) -> None:
+        self.finding_count += 1
+        if len(self.findings) < KEPT_FINDINGS:
+            finding = Finding(
+                kind=kind,
+                aggregate_id=aggregate_id,
+                version=None if row is None else row[1],
+                position=None if row is None else row[0],
+                explanation=explanation,
+            )
+            self.findings.append(finding)
+
+
+class _Seen:
+    """What an aggregate's events so far add up to."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._position = 0
+        self._recorded_at: datetime | None = None
+        self._sums: tuple[datetime, datetime, datetime] | None = None
+        self._all_readable = True
+
+    def next(
+        self, version: int, position: int, event: Event | None, head: _Head | None
+    ) -> Iterator[tuple[FindingKind, str]]:
+        """Add an event, None for one that cannot be read; says what does not follow on."""
+        if version != self.version + 1:
+            yield "version", f"follows version {self.version}"
+        if position <= self._position:
+            yield "position", f"follows position {self._position}"
+        self.version, self._position = version, position
+        if event is None:
+            self._all_readable = False
+            return
+        recorded_at = event.recorded_at
+        assert recorded_at is not None, "our tables keep it"  # noqa: S101
+        if self._recorded_at is not None and recorded_at < self._recorded_at:
+            yield "recorded_at", f"recorded {recorded_at}, its predecessor {self._recorded_at}"
+        self._recorded_at = recorded_at
+        if head is None:
+            return
+        if event.aggregate_type != head.aggregate_type:
+            yield "type", f"an event of {event.aggregate_type!r}, a head of {head.aggregate_type!r}"
+        if version <= head.version:
+            self._sum_up(event.occurred_at, recorded_at)
+
+    def _sum_up(self, occurred_at: datetime, recorded_at: datetime) -> None:
+        first, last, recorded = self._sums or (occurred_at, occurred_at, recorded_at)
+        self._sums = min(first, occurred_at), max(last, occurred_at), max(recorded, recorded_at)
+
+    def faults_of(self, head: _Head, database: Database) -> Iterator[str]:
+        """Where the head is not the sum of the events up to its version."""
+        if self.version < head.version:
+            yield f"version is {head.version}, the last event's {self.version}"
+        if self._sums is None or not self._all_readable:
+            return
+        names = ("first_occurred_at", "last_occurred_at", "last_recorded_at")
+        for name, expected in zip(names, map(database.value, self._sums), strict=True):
+            if getattr(head, name) != expected:
+                yield f"{name} is {getattr(head, name)}, by its events {expected}"
+
+
+def _heads(database: Database, after: str) -> list[_Head]:
+    rows = database.rows(
+        f"SELECT {', '.join(_Head.__struct_fields__)} FROM aggregates"  # noqa: S608
+        f" WHERE aggregate_id > {database.bind('id')}"
+        f" ORDER BY aggregate_id LIMIT {database.bind('size')}",
+        {"id": after, "size": BATCH},
+    )
+    return [_Head(*row) for row in rows]
+
+
+def _head(database: Database, aggregate_id: str) -> _Head | None:
+    rows = database.rows(
+        f"SELECT {', '.join(_Head.__struct_fields__)} FROM aggregates"  # noqa: S608
+        f" WHERE aggregate_id = {database.bind('id')}",
+        {"id": aggregate_id},
+    )
+    return _Head(*rows[0]) if rows else None
+
+
+def _aggregate_id(row: Row) -> str:
+    aggregate_id: str = row[6]
+    return aggregate_id
+
+
+def _digest(event: Event) -> bytes:
+    return event_digest(
+        aggregate_id=event.aggregate_id,
+        version=event.version,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        event_version=event.event_version,
+        occurred_at=event.occurred_at,
+        data=event.raw_data,
+        metadata=event.raw_metadata,
+    )
