@@ -161,6 +161,9 @@ def utc(name: str, moment: datetime) -> datetime:
     """`moment` in UTC; a naive one is refused, for nobody knows which hour it means."""
     if not isinstance(moment, datetime):
         raise InvalidEvent(f"{name}: {moment!r} is not a datetime")
-    if moment.tzinfo is None:
+    if moment.utcoffset() is None:
         raise InvalidEvent(f"{name}: {moment.isoformat()} has no time zone")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidEvent(f"{name}: {moment.isoformat()} is out of range in UTC") from None

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.numeric import Int4, Int8
 from psycopg.types.string import ByteaBinaryLoader
@@ -38,6 +40,8 @@ from store.errors import (
 from store.records import Event
 
 Cursor = psycopg.Cursor[TupleRow]
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 _COLUMNS = (
     "version, occurred_at, recorded_at, event_id, event_version, aggregate_id, aggregate_type,"
@@ -267,6 +271,15 @@ class PostgreSQL:
             raise StoreUnavailable(f"no connection: {_first_line(error)}") from error
 
 
+class _UtcLoader(Loader):
+    """Times in UTC whatever zone the session is in: in some, the year 9999 has no last hours."""
+
+    format = psycopg.pq.Format.BINARY
+
+    def load(self, data: Buffer) -> datetime:
+        return _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True))
+
+
 @contextmanager
 def _foreign_cursor(connection: Connection) -> Iterator[Cursor]:
     """A cursor of our own kind on the caller's connection, in the caller's transaction."""
@@ -279,6 +292,7 @@ def _foreign_cursor(connection: Connection) -> Iterator[Cursor]:
         raise EventStoreError("the connection is in autocommit mode; begin a transaction")
     with _translated(), psycopg.Cursor(driver, row_factory=tuple_row) as cursor:
         cursor.adapters.register_loader("json", ByteaBinaryLoader)
+        cursor.adapters.register_loader("timestamptz", _UtcLoader)
         cursor.format = psycopg.pq.Format.BINARY
         yield cursor
 
