@@ -1,6 +1,5 @@
 """Plotly figures, as plain dictionaries: building validated objects costs more than drawing."""
 
-import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -9,31 +8,39 @@ from dashboard.colours import OTHER
 from dashboard.lanes import Lane, Lanes, Mark
 from dashboard.literal import plotly, shortened
 from dashboard.moments import from_microseconds, span, stamp
+from dashboard.ticks import ticks
 
 LANE_HEIGHT = 28
-AXIS_HEIGHT = 46
+AXIS_HEIGHT = 48
 LABEL_LENGTH = 26
-LABEL_WIDTH = 190
-COUNT_WIDTH = 64
+LABEL_WIDTH = 176
+COUNT_WIDTH = 56
 DOT_SIZE = 8
-SHORTEST_TICK = 6
+SHORTEST_TICK = 8
 LONGEST_TICK = 22
 TICK_WIDTH = 3
+FULL_TICK = 12
+RING_SIZE = 19
 MARGIN_SHARE = 0.015
 GRID = "rgba(127,136,148,0.22)"
-MUTED = "rgba(127,136,148,0.9)"
+POINTER_ON_LIGHT = "#1a2330"
+POINTER_ON_DARK = "#e8edf3"
 
 CONFIG = {"displayModeBar": False, "displaylogo": False, "doubleClick": False, "scrollZoom": False}
 
 
 def timeline(
-    lanes: Lanes, colours: Mapping[str, str], *, chosen: tuple[int, int] | None
+    lanes: Lanes, colours: Mapping[str, str], *, chosen: tuple[int, int] | None, dark: bool
 ) -> dict[str, Any]:
     """The marks on a time axis. `chosen` is the lane and moment (UTC µs) of the chosen event.
 
     Each mark's customdata is the version a click on it chooses.
     """
-    return {"data": [_marks(lanes, colours, chosen)], "layout": _layout(lanes, chosen)}
+    marks = _marks(lanes, colours)
+    pointer = POINTER_ON_DARK if dark else POINTER_ON_LIGHT
+    traces = [marks] if chosen is None else [marks, _ring(chosen, pointer)]
+    shapes = [] if chosen is None else [_pointer(chosen[1], pointer)]
+    return {"data": traces, "layout": _layout(lanes) | {"shapes": shapes}}
 
 
 def height(lanes: Lanes) -> int:
@@ -50,13 +57,11 @@ def alternative(lanes: Lanes) -> str:
     )
 
 
-def _marks(
-    lanes: Lanes, colours: Mapping[str, str], chosen: tuple[int, int] | None
-) -> dict[str, Any]:
+def _marks(lanes: Lanes, colours: Mapping[str, str]) -> dict[str, Any]:
     marks = lanes.marks
     colour_of_lane = [_colour(lane, colours) for lane in lanes.lanes]
     colour_of_mark = [colour_of_lane[mark.lane] for mark in marks]
-    most = max((mark.events for mark in marks), default=1)
+    most = max([FULL_TICK, *(mark.events for mark in marks)])
     return {
         "type": "scatter",
         "mode": "markers",
@@ -75,20 +80,33 @@ def _marks(
                 "color": colour_of_mark,
             },
         },
-        # Said explicitly, or the browser's own selection would outlive the choice of another event.
-        "selectedpoints": [i for i, mark in enumerate(marks) if _holds(mark, chosen)],
-        "selected": {"marker": {"opacity": 1}},
+        # The ring says which event is chosen; the browser's own selection must not dim the others,
+        # nor take the next click on the same mark for its end.
+        "selectedpoints": None,
         "unselected": {"marker": {"opacity": 1}},
         "cliponaxis": False,
     }
 
 
-def _holds(mark: Mark, chosen: tuple[int, int] | None) -> bool:
-    return (
-        chosen is not None
-        and mark.lane == chosen[0]
-        and mark.first_moment <= chosen[1] <= mark.last_moment
-    )
+def _ring(chosen: tuple[int, int], colour: str) -> dict[str, Any]:
+    """A ring around the chosen event."""
+    lane, moment = chosen
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [_axis_time(moment)],
+        "y": [lane],
+        "hoverinfo": "skip",
+        "marker": {
+            "symbol": "circle-open",
+            "size": RING_SIZE,
+            "color": colour,
+            "opacity": 1,
+            "line": {"width": 2, "color": colour},
+        },
+        "unselected": {"marker": {"opacity": 1}},
+        "cliponaxis": False,
+    }
 
 
 def _colour(lane: Lane, colours: Mapping[str, str]) -> str:
@@ -96,10 +114,10 @@ def _colour(lane: Lane, colours: Mapping[str, str]) -> str:
 
 
 def _size(events: int, most: int) -> float:
-    """Pixels: one event is a dot, more are a tick as long as the square root of their number."""
+    """Pixels: one event is a dot, more are a tick whose length grows with their number."""
     if events == 1:
         return DOT_SIZE
-    return round(SHORTEST_TICK + (LONGEST_TICK - SHORTEST_TICK) * math.sqrt(events / most), 1)
+    return round(SHORTEST_TICK + (LONGEST_TICK - SHORTEST_TICK) * events / most, 1)
 
 
 def _hover(mark: Mark, lane: Lane) -> str:
@@ -118,30 +136,34 @@ def _stamp(microseconds: int) -> str:
     return f"{stamp(from_microseconds(microseconds))} UTC"
 
 
-def _axis_time(microseconds: int) -> str:
-    return from_microseconds(microseconds).isoformat().removesuffix("+00:00")
+def _axis_time(microseconds: int) -> float:
+    """Milliseconds since 1970: the ticks are ours, so the axis need not know dates."""
+    return microseconds / 1000
 
 
-def _layout(lanes: Lanes, chosen: tuple[int, int] | None) -> dict[str, Any]:
+def _layout(lanes: Lanes) -> dict[str, Any]:
     # A single instant still needs an axis: a minute around it.
     padding = int((lanes.end - lanes.start) * MARGIN_SHARE) or 30_000_000
+    start, end = lanes.start - padding, lanes.end + padding
+    marked = ticks(start, end)
     return {
         "height": height(lanes),
-        "margin": {"l": LABEL_WIDTH, "r": COUNT_WIDTH, "t": 8, "b": AXIS_HEIGHT - 8},
+        "margin": {"l": LABEL_WIDTH, "r": COUNT_WIDTH, "t": 8, "b": AXIS_HEIGHT - 8, "pad": 0},
         "showlegend": False,
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},
-        "dragmode": "select",
-        "selectdirection": "h",
+        "dragmode": False,
         "uirevision": "timeline",
         "xaxis": {
-            "type": "date",
-            "range": [_axis_time(lanes.start - padding), _axis_time(lanes.end + padding)],
+            "type": "linear",
+            "range": [_axis_time(start), _axis_time(end)],
+            "tickvals": [_axis_time(moment) for moment, _ in marked],
+            "ticktext": [label for _, label in marked],
             "showgrid": True,
             "gridcolor": GRID,
             "zeroline": False,
             "fixedrange": True,
-            "title": {"text": ""},
+            "automargin": False,
         },
         "yaxis": {
             "range": [max(len(lanes.lanes), 2) - 0.5, -0.5],
@@ -152,10 +174,8 @@ def _layout(lanes: Lanes, chosen: tuple[int, int] | None) -> dict[str, Any]:
             "zeroline": False,
             "fixedrange": True,
             "automargin": False,
-            "title": {"text": ""},
         },
         "annotations": [_count(index, lane) for index, lane in enumerate(lanes.lanes)],
-        "shapes": [] if chosen is None else _pointer(chosen),
     }
 
 
@@ -171,34 +191,17 @@ def _count(index: int, lane: Lane) -> dict[str, Any]:
     }
 
 
-def _pointer(chosen: tuple[int, int]) -> list[dict[str, Any]]:
-    """A line at the chosen event's time, and a ring around the event."""
-    lane, moment = chosen
+def _pointer(moment: int, colour: str) -> dict[str, Any]:
+    """A line at the chosen event's time."""
     at = _axis_time(moment)
-    return [
-        {
-            "type": "line",
-            "xref": "x",
-            "yref": "paper",
-            "x0": at,
-            "x1": at,
-            "y0": 0,
-            "y1": 1,
-            "line": {"color": MUTED, "width": 1},
-            "layer": "below",
-        },
-        {
-            "type": "circle",
-            "xref": "x",
-            "yref": "y",
-            "xsizemode": "pixel",
-            "ysizemode": "pixel",
-            "xanchor": at,
-            "yanchor": lane,
-            "x0": -10,
-            "x1": 10,
-            "y0": -10,
-            "y1": 10,
-            "line": {"color": MUTED, "width": 2},
-        },
-    ]
+    return {
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": at,
+        "x1": at,
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": colour, "width": 1},
+        "layer": "below",
+    }

@@ -1,5 +1,6 @@
 """One event in full."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -32,60 +33,59 @@ def show(view: View, outline: Outline, chosen: int | None) -> None:
     colour = text_colour(
         colours(resources.counts().events_by_type).get(event.event_type), dark=is_dark()
     )
-    st.subheader(f':color[{markdown(event.event_type)}]{{foreground="{colour}"}}', anchor=False)
+    name = f':color[{markdown(event.event_type)}]{{foreground="{colour}"}}'
+    st.subheader(f"{event.version} {name}", anchor=False)
     st.table(_facts(event), border="horizontal", hide_header=True, alt="The event's facts")
     _payload(event)
 
 
+class _Step(msgspec.Struct, frozen=True):
+    """A button that leads to the event at `index` of the history."""
+
+    name: str
+    shortcut: str
+    index: int
+
+
 def _steps(view: View, outline: Outline, chosen: int | None) -> None:
-    index = None if chosen is None else outline.index_of(chosen)
+    here = None if chosen is None else outline.index_of(chosen)
     last = len(outline) - 1
-    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-        st.markdown(f"**Version {chosen if chosen is not None else '–'}**", width="stretch")
-        _step(view, outline, ":material/first_page:", "First event", "Home", 0, index)
-        before = None if index is None else max(index - 1, 0)
-        _step(view, outline, ":material/chevron_left:", "Previous event", "Left", before, index)
-        after = None if index is None else min(index + 1, last)
-        _step(view, outline, ":material/chevron_right:", "Next event", "Right", after, index)
-        _step(view, outline, ":material/last_page:", "Newest event", "End", last, index)
-
-
-def _step(
-    view: View,
-    outline: Outline,
-    icon: str,
-    name: str,
-    key: str,
-    target: int | None,
-    index: int | None,
-) -> None:
-    version = None if target is None else int(outline.versions[target])
-    st.button(
-        icon,
-        key=name,
-        help=name,
-        shortcut=key,
-        disabled=target is None or target == index,
-        on_click=navigation.go,
-        args=(replace(view, version=version, at=None),),
-    )
+    steps = [
+        _Step("First", "H", 0),
+        _Step("Previous", "K", max((here or 0) - 1, 0)),
+        _Step("Next", "J", last if here is None else min(here + 1, last)),
+        _Step("Newest", "L", last),
+    ]
+    with st.container(horizontal=True, gap="xxsmall"):
+        for step in steps:
+            version = int(outline.versions[step.index])
+            st.button(
+                step.name,
+                shortcut=step.shortcut,
+                width="stretch",
+                disabled=step.index == here,
+                on_click=navigation.go,
+                args=(replace(view, version=version, at=None),),
+            )
 
 
 def _facts(event: Event) -> dict[str, str]:
-    moment = now()
     facts: dict[str, str | None] = {
-        "Occurred": f"{stamp(event.occurred_at)} UTC, {relative(event.occurred_at, moment)}",
-        "Recorded": event.recorded_at
-        and f"{stamp(event.recorded_at)} UTC, {relative(event.recorded_at, moment)}",
+        "Occurred": _moment(event.occurred_at),
+        "Recorded": _moment(event.recorded_at),
         "Position": f"{event.position:,}",
         "Schema version": _schema(event),
         "Event id": code_span(str(event.event_id)),
         "Actor": event.actor and markdown(event.actor),
         "Correlation id": event.correlation_id and code_span(event.correlation_id),
         "Causation id": event.causation_id and code_span(event.causation_id),
-        "Digest": event.digest and code_span(event.digest.hex()),
+        "Digest": code_span(event.digest.hex()) if event.digest else None,
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{stamp(moment)} UTC, {relative(moment, now())}"
 
 
 def _schema(event: Event) -> str:

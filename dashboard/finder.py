@@ -68,7 +68,7 @@ def _matches(view: View, prefix: str, aggregate_type: str | None, order: Aggrega
         )
         return
     chosen = next((i for i, a in enumerate(found) if a.aggregate_id == view.aggregate), None)
-    st.caption(f"First {len(found):,} matches" if more else f"{len(found):,} matches")
+    st.caption(f"First {len(found):,} found" if more else f"{len(found):,} found")
     pick(
         aggregate_rows(found, first_version=resources.source().info.first_version, now=now()),
         [View(aggregate=a.aggregate_id, newest_first=view.newest_first) for a in found],

@@ -17,10 +17,14 @@ from dashboard.literal import code_span, markdown
 from dashboard.moments import from_microseconds, relative, span, stamp, to_microseconds
 from dashboard.outline import Outline
 from dashboard.picking import pick
-from dashboard.tables import history_rows
+from dashboard.stretch import Stretch, closer, further
+from dashboard.tables import history_rows, stamp_width
+from dashboard.theme import is_dark
 from dashboard.view import View
 from store.errors import AggregateNotFound
 from store.records import AggregateSummary, Event
+
+DETAILS_WIDTH = 400
 
 
 def show(view: View) -> None:
@@ -43,11 +47,12 @@ def show(view: View) -> None:
     _header(head, len(outline))
     chosen = _chosen(view, head, outline, shown)
     _chart(view, outline, shown, chosen)
-    listed, detail = st.columns([29, 20], gap="medium")
-    with listed:
-        _list(view, outline, shown, chosen)
-    with detail:
-        details.show(view, outline, chosen)
+    # Not columns: where there is no room beside the list, the event goes below it.
+    with st.container(horizontal=True):
+        with st.container():
+            _list(view, outline, shown, chosen)
+        with st.container(width=DETAILS_WIDTH, key="event"):
+            details.show(view, outline, chosen)
 
 
 def _header(head: AggregateSummary, events: int) -> None:
@@ -60,12 +65,15 @@ def _header(head: AggregateSummary, events: int) -> None:
             on_click=navigation.go,
             args=(View(),),
         )
-    lived = head.last_occurred_at - head.first_occurred_at
-    st.caption(
-        f"{markdown(head.aggregate_type)} · {events:,} events in {span(lived)} · "
-        f"{stamp(head.first_occurred_at)} to {stamp(head.last_occurred_at)} UTC · "
-        f"last active {relative(head.last_occurred_at, now())}"
-    )
+    active = f"last active {relative(head.last_occurred_at, now())}"
+    st.caption(f"{markdown(head.aggregate_type)} · {_extent(head, events)} · {active}")
+
+
+def _extent(head: AggregateSummary, events: int) -> str:
+    first, last = head.first_occurred_at, head.last_occurred_at
+    if events == 1:
+        return f"1 event at {stamp(last)} UTC"
+    return f"{events:,} events in {span(last - first)}, {stamp(first)} to {stamp(last)} UTC"
 
 
 def _chosen(view: View, head: AggregateSummary, outline: Outline, shown: Outline) -> int | None:
@@ -84,21 +92,47 @@ def _chosen(view: View, head: AggregateSummary, outline: Outline, shown: Outline
 
 
 def _chart(view: View, outline: Outline, shown: Outline, chosen: int | None) -> None:
-    start = None if view.since is None else to_microseconds(view.since)
-    end = None if view.until is None else to_microseconds(view.until)
-    lanes = arrange(shown, start=start, end=end)
+    span_shown = _stretch(view, outline)
+    lanes = arrange(shown, start=span_shown.start, end=span_shown.end)
     key = "timeline"
     types = resources.counts().events_by_type
     st.plotly_chart(
-        charts.timeline(lanes, colours(types), chosen=_place(lanes, shown, chosen)),
+        charts.timeline(lanes, colours(types), chosen=_place(lanes, shown, chosen), dark=is_dark()),
         key=key,
         height=charts.height(lanes),
         on_select=lambda: _on_chart(key, view),
-        selection_mode=["points", "box"],
+        selection_mode="points",
         config=charts.CONFIG,
         alt=charts.alternative(lanes),
     )
-    _stretch(view, outline, shown)
+    _zoom(view, outline, shown, chosen)
+
+
+def _stretch(view: View, outline: Outline) -> Stretch:
+    """The stretch of time the view asks for, by default the whole history."""
+    return Stretch(
+        start=int(outline.moments.min()) if view.since is None else to_microseconds(view.since),
+        end=int(outline.moments.max()) + 1 if view.until is None else to_microseconds(view.until),
+    )
+
+
+def _zoom(view: View, outline: Outline, shown: Outline, chosen: int | None) -> None:
+    """Buttons to look closer and from further away, around the chosen event."""
+    stretch, whole = _stretch(view, outline), _stretch(View(), outline)
+    index = None if chosen is None else outline.index_of(chosen)
+    middle = stretch.start + stretch.length // 2
+    around = middle if index is None else int(outline.moments[index])
+    nearer = closer(stretch, around)
+    zoomed = view.since is not None or view.until is not None
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+        _zoom_button(view, "Closer", "zoom_in", nearer, enabled=nearer is not None)
+        _zoom_button(view, "Further", "zoom_out", further(stretch, around, whole), enabled=zoomed)
+        _zoom_button(view, "Whole history", "zoom_out_map", None, enabled=zoomed)
+        st.caption(
+            f"{len(shown):,} of {len(outline):,} events" if zoomed else "Click a mark to see it",
+            width="stretch",
+            text_alignment="right",
+        )
 
 
 def _place(lanes: Lanes, outline: Outline, chosen: int | None) -> tuple[int, int] | None:
@@ -110,26 +144,24 @@ def _place(lanes: Lanes, outline: Outline, chosen: int | None) -> tuple[int, int
 
 
 def _on_chart(key: str, view: View) -> None:
-    """A click chooses the mark's event; a drag looks at the stretch of time it spans."""
-    selection: Any = st.session_state[key]["selection"]
-    if selection["box"]:
-        navigation.go(view.stretched(*selection["box"][0]["x"]))
-    elif selection["points"]:
-        navigation.go(replace(view, version=int(selection["points"][0]["customdata"]), at=None))
+    """A click chooses the mark's event."""
+    points: Any = st.session_state[key]["selection"]["points"]
+    if points:
+        navigation.go(replace(view, version=int(points[0]["customdata"]), at=None))
 
 
-def _stretch(view: View, outline: Outline, shown: Outline) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if view.since is None and view.until is None:
-            st.caption("Drag over the axis to look at a stretch of time; click a mark to choose it")
-            return
-        st.caption(f"{len(shown):,} of {len(outline):,} events, in the stretch you chose")
-        st.button(
-            "Whole history",
-            icon=":material/zoom_out_map:",
-            on_click=navigation.go,
-            args=(replace(view, since=None, until=None, at=None),),
-        )
+def _zoom_button(
+    view: View, name: str, icon: str, stretch: Stretch | None, *, enabled: bool
+) -> None:
+    since = None if stretch is None else from_microseconds(stretch.start)
+    until = None if stretch is None else from_microseconds(stretch.end)
+    st.button(
+        name,
+        icon=f":material/{icon}:",
+        disabled=not enabled,
+        on_click=navigation.go,
+        args=(replace(view, since=since, until=until, at=None),),
+    )
 
 
 def _list(view: View, outline: Outline, shown: Outline, chosen: int | None) -> None:
@@ -139,12 +171,13 @@ def _list(view: View, outline: Outline, shown: Outline, chosen: int | None) -> N
         return
     _list_controls(view, page)
     events = _events(view, page)
+    frame = history_rows(events, [_gap(outline, event.version) for event in events])
     pick(
-        history_rows(events, [_gap(outline, event.version) for event in events]),
+        frame,
         [replace(view, version=event.version) for event in events],
         key="events",
         rows=len(events),
-        columns=_columns(),
+        columns=_columns(stamp_width(frame)),
         chosen=next((i for i, event in enumerate(events) if event.version == chosen), None),
         colours=colours(resources.counts().events_by_type),
         alt="Events of the aggregate",
@@ -154,8 +187,9 @@ def _list(view: View, outline: Outline, shown: Outline, chosen: int | None) -> N
 def _list_controls(view: View, page: ListPage) -> None:
     # The text stands on the right: while the list is pointed at, its toolbar floats over it.
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-        _page_button(view, ":material/chevron_left:", "Previous page", page.previous)
-        _page_button(view, ":material/chevron_right:", "Next page", page.following)
+        back, on = ("Newer", "Older") if view.newest_first else ("Older", "Newer")
+        _page_button(view, back, "chevron_left", page.previous)
+        _page_button(view, on, "chevron_right", page.following)
         st.button(
             "Newest first" if view.newest_first else "Oldest first",
             icon=":material/swap_vert:",
@@ -170,11 +204,10 @@ def _list_controls(view: View, page: ListPage) -> None:
         )
 
 
-def _page_button(view: View, icon: str, name: str, at: int | None) -> None:
+def _page_button(view: View, name: str, icon: str, at: int | None) -> None:
     st.button(
-        icon,
-        key=name,
-        help=name,
+        name,
+        icon=f":material/{icon}:",
         disabled=at is None,
         on_click=navigation.go,
         args=(replace(view, at=at),),
@@ -202,10 +235,10 @@ def _gap(outline: Outline, version: int) -> timedelta | None:
     )
 
 
-def _columns() -> dict[str, Any]:
+def _columns(stamps: int) -> dict[str, Any]:
     return {
         "Version": st.column_config.NumberColumn(format="%d", width=58),
-        "Occurred (UTC)": st.column_config.TextColumn(width=136),
-        "After": st.column_config.TextColumn(width=78),
-        "Event": st.column_config.TextColumn(width=160),
+        "Occurred (UTC)": st.column_config.TextColumn(width=stamps),
+        "After": st.column_config.TextColumn(width=74),
+        "Event": st.column_config.TextColumn(width=156),
     }

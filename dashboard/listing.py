@@ -33,10 +33,7 @@ def page_of(
     if not total:
         return None
     index = None if at is None else outline.index_of(at)
-    if index is None:
-        row = 0
-    else:
-        row = total - 1 - index if newest_first else index
+    row = 0 if index is None else total - 1 - index if newest_first else index
     first = row // size * size
     last = min(first + size, total) - 1
 

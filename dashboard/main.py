@@ -4,6 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.literal import markdown
+from store.errors import EventStoreError
+
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "pages"
 SIDEBAR_WIDTH = 330
@@ -23,4 +26,7 @@ st.set_page_config(
 st.logo(HERE / "hindsight.svg", icon_image=HERE / "hindsight-mark.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
 page = st.navigation([st.Page(home, default=True, visibility="hidden"), timeline], position="top")
-page.run()
+try:
+    page.run()
+except EventStoreError as error:
+    st.error(markdown(str(error)), icon=":material/error:")

@@ -34,6 +34,11 @@ def stamp(moment: datetime) -> str:
     return f"{text}.{moment.microsecond // 1000:03d}" if moment.microsecond else text
 
 
+def short_stamp(moment: datetime) -> str:
+    """`stamp` with no more than milliseconds."""
+    return stamp(moment)[:23]
+
+
 def span(duration: timedelta) -> str:
     """The two largest units of a duration: `3 d 4 h`, `250 ms`, `0 s`; `−` where it is negative."""
     microseconds = duration // _MICROSECOND

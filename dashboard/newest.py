@@ -12,11 +12,13 @@ from dashboard.colours import colours
 from dashboard.literal import markdown
 from dashboard.moments import relative
 from dashboard.picking import ROW_HEIGHT, dressed, pick, table_height
-from dashboard.tables import feed_rows
+from dashboard.tables import feed_rows, stamp_width
 from dashboard.view import View
 from store.records import Counts, Event
 
 NEWEST_EVENTS = 50
+EMPTY_WIDTH = 640
+TYPES_WIDTH = 280
 VISIBLE_ROWS = 22
 
 
@@ -26,21 +28,21 @@ def show() -> None:
     events = list(resources.source().feed(backward=True, limit=NEWEST_EVENTS))
     st.header(markdown(resources.source().info.name), anchor=False)
     _figures(counts, events)
-    newest, types = st.columns([7, 3], gap="medium")
-    with newest:
-        _newest(counts, events)
-    with types:
-        _types(counts)
+    with st.container(horizontal=True):
+        with st.container():
+            _newest(counts, events)
+        with st.container(width=TYPES_WIDTH):
+            _types(counts)
 
 
 def show_empty() -> None:
     """What to do about a store without events."""
-    with st.container(border=True):
+    with st.container(border=True, width=EMPTY_WIDTH):
         st.subheader("This store has no events yet", anchor=False)
         st.markdown("Append some from a service, or bring an event log in:")
-        st.code("hindsight import events.ndjson.gz", language="bash")
+        st.code("hindsight import events.ndjson.gz", language=None)
         st.markdown("A file can also be looked at where it is:")
-        st.code("hindsight open events.ndjson.gz", language="bash")
+        st.code("hindsight open events.ndjson.gz", language=None)
         st.caption("Then reload this page.")
 
 
@@ -56,20 +58,21 @@ def _figures(counts: Counts, events: Sequence[Event]) -> None:
 
 def _newest(counts: Counts, events: Sequence[Event]) -> None:
     st.subheader("Newest events", anchor=False)
+    frame = feed_rows(events)
     pick(
-        feed_rows(events),
+        frame,
         [View(aggregate=e.aggregate_id, version=e.version) for e in events],
         key="newest",
         rows=min(len(events), VISIBLE_ROWS),
-        columns=_columns(),
+        columns=_columns(stamp_width(frame)),
         colours=colours(counts.events_by_type),
         alt="Newest events of the store",
     )
 
 
-def _columns() -> dict[str, Any]:
+def _columns(stamps: int) -> dict[str, Any]:
     return {
-        "Occurred (UTC)": st.column_config.TextColumn(width=136),
+        "Occurred (UTC)": st.column_config.TextColumn(width=stamps),
         "Aggregate": st.column_config.TextColumn(width=190),
         "Version": st.column_config.NumberColumn(format="%d", width=60),
         "Event": st.column_config.TextColumn(width=160),

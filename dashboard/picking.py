@@ -37,9 +37,7 @@ def pick(
 
     The row `chosen` is marked. With `colours`, the column Event is written in its type's colour.
     """
-    # The address says what is chosen, so the grid forgets the click: else Back would leave its mark
-    # behind, and a second click on the same cell would say nothing.
-    st.session_state[key] = {"selection": {"rows": [], "columns": [], "cells": []}}
+    st.session_state[key] = {"selection": {"cells": _cells(key, frame, chosen)}}
     st.dataframe(
         dressed(frame, colours or {}, chosen=chosen),
         key=key,
@@ -74,4 +72,19 @@ def _leading_to(key: str, views: Sequence[View]) -> Callable[[], None]:
 def _follow(key: str, views: Sequence[View]) -> None:
     cells: Any = st.session_state[key]["selection"]["cells"]
     if cells:
-        go(views[cells[0][0]])
+        row, column = cells[0]
+        st.session_state[_column_key(key)] = column
+        go(views[row])
+
+
+def _cells(key: str, frame: pd.DataFrame, chosen: int | None) -> list[tuple[int, str]]:
+    """Where the browser's cursor stands: in the chosen row, once the table has been clicked.
+
+    It follows the address, whichever way the view was reached, so arrow keys go on from there.
+    """
+    column: Any = st.session_state.get(_column_key(key))
+    return [(chosen, column)] if chosen is not None and column in frame.columns else []
+
+
+def _column_key(key: str) -> str:
+    return f"{key} column"

@@ -1,13 +1,13 @@
 """Serving the dashboard: one process, one port."""
 
 import ipaddress
-import logging
 import socket
 import threading
 import webbrowser
 from contextlib import closing
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from dashboard.app import create_app
 from store.application import open_source
@@ -87,8 +87,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _run(app: object, listener: socket.socket) -> None:
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")  # type: ignore[arg-type] - st.App is an ASGI callable
+def _run(app: ASGIApp, listener: socket.socket) -> None:
+    # Streamlit's own configuration decides what is logged.
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
     uvicorn.Server(config).run(sockets=[listener])

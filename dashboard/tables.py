@@ -6,8 +6,13 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from dashboard.literal import summary
-from dashboard.moments import relative, span, stamp
+from dashboard.moments import relative, short_stamp, span
 from store.records import AggregateSummary, Event
+
+
+def stamp_width(frame: pd.DataFrame) -> int:
+    """Pixels for the times in column `Occurred (UTC)`, which have milliseconds or not."""
+    return 160 if (frame["Occurred (UTC)"].str.len() > 19).any() else 136
 
 
 def aggregate_rows(
@@ -29,7 +34,7 @@ def history_rows(events: Sequence[Event], gaps: Sequence[timedelta | None]) -> p
     return pd.DataFrame(
         {
             "Version": [e.version for e in events],
-            "Occurred (UTC)": [stamp(e.occurred_at) for e in events],
+            "Occurred (UTC)": [short_stamp(e.occurred_at) for e in events],
             "After": ["" if gap is None else span(gap) for gap in gaps],
             "Event": [e.event_type for e in events],
             "Data": [summary(e.data) for e in events],
@@ -41,7 +46,7 @@ def feed_rows(events: Sequence[Event]) -> pd.DataFrame:
     """Events of the whole store."""
     return pd.DataFrame(
         {
-            "Occurred (UTC)": [stamp(e.occurred_at) for e in events],
+            "Occurred (UTC)": [short_stamp(e.occurred_at) for e in events],
             "Aggregate": [e.aggregate_id for e in events],
             "Version": [e.version for e in events],
             "Event": [e.event_type for e in events],

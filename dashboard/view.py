@@ -1,16 +1,14 @@
 """Which view a URL asks for, and which URL asks for a view."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import msgspec
-from msgspec.structs import replace
 
 from store.errors import EventStoreError
 from store.records import utc
 
 MAX_VERSION = 2**63 - 1
-SHORTEST_STRETCH = timedelta(milliseconds=1)
 
 
 class InvalidView(EventStoreError, ValueError):
@@ -53,13 +51,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidView("since: it must be before until")
         return view
 
-    def stretched(self, start: str | float, end: str | float) -> "View":
-        """This view of the stretch between two ends of a time axis, in whichever order."""
-        since, until = sorted(_axis_moment(edge) for edge in (start, end))
-        if until - since < SHORTEST_STRETCH:
-            return self
-        return replace(self, since=since, until=until, at=None)
-
     def to_params(self) -> dict[str, str | list[str]]:
         """Every parameter of the page; one that is not needed is an empty list, which erases it."""
         values = {
@@ -77,7 +68,7 @@ def _version(name: str, text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_VERSION):
-        raise InvalidView(f"{name}: {text[:40]!r} is not a version number")
+        raise InvalidView(f"{name}: {text[:40]!r} is not a version number; correct the address")
     return int(text)
 
 
@@ -88,15 +79,8 @@ def _moment(name: str, text: str) -> datetime | None:
         return utc(name, datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         raise InvalidView(
-            f"{name}: {text[:40]!r} is not a time with zone, such as 2026-01-31T12:00:00Z"
+            f"{name}: {text[:40]!r} is not a time such as 2026-01-31T12:00:00Z"
         ) from None
-
-
-def _axis_moment(edge: str | float) -> datetime:
-    """Plotly gives `2026-01-31 12:00:00.1234`, or milliseconds since 1970."""
-    if isinstance(edge, str):
-        return datetime.fromisoformat(edge).replace(tzinfo=UTC)
-    return datetime.fromtimestamp(edge / 1000, tz=UTC)
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -3,14 +3,8 @@
 import streamlit as st
 
 from dashboard import finder, history, navigation, newest, resources
-from dashboard.view import InvalidView
 
-try:
-    view = navigation.current()
-except InvalidView as error:
-    st.warning(f"This address cannot be shown. {error}", icon=":material/link_off:")
-    st.stop()
-
+view = navigation.current()
 if not resources.counts().events:
     newest.show_empty()
     st.stop()

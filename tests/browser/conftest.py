@@ -1,0 +1,76 @@
+"""A real server over a real log, and a real browser to look at it."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+Serve = Callable[[str | Path], str]
+
+
+@pytest.fixture(scope="session")
+def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
+    """Starts `python -m dashboard` over a source, once for each; gives its address."""
+    running: dict[str, tuple[subprocess.Popen[str], str]] = {}
+
+    def start(source: str | Path) -> str:
+        key = str(source)
+        if key not in running:
+            running[key] = _start(key, pytestconfig.rootpath)
+        return running[key][1]
+
+    yield start
+    for process, _ in running.values():
+        process.terminate()
+        # uvicorn stops cleanly and then dies of the signal it was sent, as shells expect.
+        assert process.wait(20) == -signal.SIGTERM
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _start(source: str, root: Path) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "dashboard", "--source", source, "--port", "0"]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    greeting = process.stdout.readline()
+    found = re.search(r"http://\S+", greeting)
+    assert found, f"the server did not say where it listens: {greeting!r}"
+    return process, found.group()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    arguments = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium_path, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Opens fresh browser contexts: other people's browsers."""
+    opened: list[BrowserContext] = []
+
+    def open_context(color_scheme: str = "light", width: int = 1440) -> BrowserContext:
+        context = browser.new_context(
+            viewport={"width": width, "height": 1000},
+            color_scheme="dark" if color_scheme == "dark" else "light",
+        )
+        context.set_default_timeout(20_000)
+        opened.append(context)
+        return context
+
+    yield open_context
+    for context in opened:
+        context.close()
+
+
+@pytest.fixture
+def page(new_context: Callable[..., BrowserContext]) -> Page:
+    return new_context().new_page()
