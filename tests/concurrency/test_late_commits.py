@@ -54,14 +54,14 @@ def test_a_position_drawn_before_a_slow_insert_is_waited_for(
     with engine.begin() as setup:
         setup.execute(text(SLOW_TRIGGER))
     with engine.connect() as gate:
-        gate.execute(text(f"SELECT pg_advisory_lock({PAUSE})"))
+        gate.execute(text(f"SELECT pg_advisory_xact_lock({PAUSE})"))
         paused = background.submit(append, store, "a", "Paused")
         wait_for_lock(engine)
         append(store, "b", "Free")
         bound = SafeBound(store.database)
         assert visible(store) == ["b1"], "the hole is there for a plain reader to skip"
         assert [bound.beyond(0) for _ in range(3)] == [0, 0, 0]
-        gate.execute(text(f"SELECT pg_advisory_unlock({PAUSE})"))
+        gate.rollback()
         paused.result()
     assert read_safely(store, bound) == ["a1", "b1"]
 
@@ -181,10 +181,13 @@ def test_following_yields_each_event_once_and_stops(store: Hindsight, engine: En
         append(store, "b")
         followed = store.follow(poll_interval=0.01, stop=stop)
         threading.Timer(0.2, late.commit).start()
+        give_up = threading.Timer(10, stop.set)
+        give_up.start()
         first, second = next(followed), next(followed)
         assert (first.aggregate_id, second.aggregate_id) == ("late", "b")
         stop.set()
         assert list(followed) == []
+        give_up.cancel()
 
 
 def append(
