@@ -81,6 +81,8 @@ class SQLite:
     def value(self, value: Any) -> Any:
         if isinstance(value, datetime):
             return moment_text(value)
+        if isinstance(value, int):  # a bound beyond what SQLite counts to is as good as the last
+            return max(-(2**63), min(value, 2**63 - 1))
         return str(value) if isinstance(value, UUID) else value
 
     def rows(
@@ -128,10 +130,10 @@ class SQLite:
     def insert_within(
         self, connection: Connection, batch: Batch, clock: datetime | None
     ) -> Inserted | Refused:
+        driver = _own_driver(connection)
         # The driver's own cursor skips SQLAlchemy, so that must be told a transaction began.
         if not connection.in_transaction():
             connection.begin()
-        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         with _translated():
             if not driver.in_transaction:
                 if driver.isolation_level is None:
@@ -160,8 +162,7 @@ class SQLite:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         with self.connect() as connection:
-            driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-            with _translated(), _immediate(driver):
+            with _translated(), _immediate(_own_driver(connection)):
                 # Nothing to the driver; who finds a transaction begun commits none of its own.
                 connection.begin()
                 yield connection
