@@ -143,7 +143,7 @@ def _followed(store: Hindsight, wanted: Wanted) -> Iterator[Event]:
 
 
 def _print(events: Iterator[Event], *, as_json: bool, at_once: bool = False) -> None:
-    output = click.get_binary_stream("stdout")
+    output = sys.stdout.buffer
     table = _table(events, 1 if at_once else ALIGNED)
     lines: Iterator[bytes] = map(format_line, events) if as_json else table
     for line in lines:
