@@ -45,9 +45,9 @@ def _configured_source() -> str:
 
 
 def _demo_store() -> str:
-    from dashboard import demo  # noqa: PLC0415 - only the demo needs the writing side
+    from dashboard.demo import ensure_store  # noqa: PLC0415 - only the demo needs to write
 
-    return demo.ensure_store()
+    return ensure_store()
 
 
 def _complain(error: EventStoreError) -> int:

@@ -56,6 +56,7 @@ def show(view: View) -> None:
 
 
 def _header(head: AggregateSummary, events: int) -> None:
+    st.set_page_config(page_title=f"{head.aggregate_id} · Hindsight")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header(code_span(head.aggregate_id), anchor=False)
         st.button(

@@ -23,7 +23,6 @@ def shared(source: EventSource) -> Iterator[None]:
     finally:
         _sources.remove(source)
         st.cache_resource.clear()
-        st.cache_data.clear()
 
 
 def source() -> EventSource:
@@ -37,7 +36,7 @@ def outlines() -> Outlines:
     return Outlines(source())
 
 
-@st.cache_data(ttl=COUNTS_AGE, show_spinner=False)
+@st.cache_resource(ttl=COUNTS_AGE, show_spinner=False)
 def counts() -> Counts:
     """How much the source holds, at most two seconds ago."""
     return source().counts()

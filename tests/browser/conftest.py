@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+# Two cores may have a database, a server and a browser to serve at once.
+PATIENCE = 20_000
+expect.set_options(timeout=PATIENCE)
 
 Serve = Callable[[str | Path], str]
 
@@ -52,25 +56,39 @@ def browser(chromium_path: str) -> Iterator[Browser]:
         started.close()
 
 
+def _open_context(
+    browser: Browser, color_scheme: str = "light", width: int = 1440
+) -> BrowserContext:
+    context = browser.new_context(
+        viewport={"width": width, "height": 1000},
+        color_scheme="dark" if color_scheme == "dark" else "light",
+    )
+    context.set_default_timeout(PATIENCE)
+    return context
+
+
 @pytest.fixture
 def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
     """Opens fresh browser contexts: other people's browsers."""
     opened: list[BrowserContext] = []
 
     def open_context(color_scheme: str = "light", width: int = 1440) -> BrowserContext:
-        context = browser.new_context(
-            viewport={"width": width, "height": 1000},
-            color_scheme="dark" if color_scheme == "dark" else "light",
-        )
-        context.set_default_timeout(20_000)
-        opened.append(context)
-        return context
+        opened.append(_open_context(browser, color_scheme, width))
+        return opened[-1]
 
     yield open_context
     for context in opened:
         context.close()
 
 
+@pytest.fixture(scope="session")
+def context(browser: Browser) -> BrowserContext:
+    """One person's browser: what it has loaded once it has cached."""
+    return _open_context(browser)
+
+
 @pytest.fixture
-def page(new_context: Callable[..., BrowserContext]) -> Page:
-    return new_context().new_page()
+def page(context: BrowserContext) -> Iterator[Page]:
+    opened = context.new_page()
+    yield opened
+    opened.close()

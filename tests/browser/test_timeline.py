@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import (  # type: ignore[import-untyped]  # no types
+    Axe,
+)
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import Serve
@@ -92,6 +94,7 @@ def test_a_click_on_a_mark_chooses_its_event(page: Page, scoop: str) -> None:
 
 def test_keys_step_through_the_history(page: Page, scoop: str) -> None:
     open_view(page, f"{scoop}?aggregate=main/aws&version=600")
+    expect(page.locator(".js-plotly-plot .points path").first).to_be_visible()
     page.keyboard.press("j")
     expect(chosen_event(page)).to_contain_text("601 ")
     page.keyboard.press("h")

@@ -52,7 +52,7 @@ def test_text_is_shown_letter_by_letter(page: Page, address: str, text: str) -> 
     expect(cell(page, EVENTS, 0, 3)).to_have_text(text)
     expect(page.get_by_role("row", name=f"Actor {text}")).to_be_visible()
     expect(page.locator(".js-plotly-plot .ytick").first).to_have_text(_shortened(text))
-    expect(page).to_have_title("Timeline")
+    expect(page).to_have_title(f"{text} · Hindsight")
 
 
 def _shortened(text: str) -> str:

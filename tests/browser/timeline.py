@@ -16,9 +16,9 @@ def open_view(page: Page, address: str) -> None:
 
 def settled(page: Page) -> None:
     """Wait until the page has been drawn and no script runs."""
-    expect(page.get_by_test_id("stMainBlockContainer")).not_to_be_empty(timeout=20_000)
+    expect(page.get_by_test_id("stMainBlockContainer")).not_to_be_empty()
     running = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
-    expect(running).to_be_attached(timeout=20_000)
+    expect(running).to_be_attached()
 
 
 def cell(page: Page, table: str, row: int, column: int) -> Locator:

@@ -1,0 +1,60 @@
+"""The server: who may reach it, what it answers, how it says no."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from dashboard.app import create_app
+from dashboard.server import CannotServe, is_loopback, serve
+from store.sources.ndjson import NdjsonSource
+
+
+@pytest.fixture(scope="module")  # Streamlit allows one runtime a process
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    log = tmp_path_factory.mktemp("served") / "log.ndjson"
+    log.touch()
+    with NdjsonSource(log) as source:
+        app = create_app(source, allowed_hosts=["127.0.0.1"])
+        with TestClient(app, base_url="http://127.0.0.1") as opened:
+            yield opened
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_is_json(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"status": "ok"}
+
+
+def test_the_policy_lets_no_foreign_script_run(client: TestClient) -> None:
+    policy = client.get("/").headers["content-security-policy"]
+    assert "script-src 'self' blob:;" in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+def test_another_host_name_is_refused(client: TestClient) -> None:
+    assert client.get("/healthz", headers={"host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_this_machine_is_loopback(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "host.example"])  # noqa: S104 - refused
+def test_an_address_others_reach_needs_a_word_of_consent(host: str) -> None:
+    with pytest.raises(CannotServe, match="--expose"):
+        serve(source="unused", host=host)
+
+
+def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dashboard", "--source", str(tmp_path / "no.ndjson")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "no.ndjson" in done.stderr
+    assert "Traceback" not in done.stderr
