@@ -39,6 +39,17 @@ def _check_unusual_text(field: str, value: str) -> str:
     return value
 
 
+def is_storable(text: str) -> bool:
+    """Whether the databases can be asked for `text`; if not, nothing in them equals it.
+
+    PostgreSQL knows no NUL, and UTF-8 no half of a surrogate pair.
+    """
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def prefix_range(prefix: str) -> tuple[str, str | None]:
     """The half-open range of ids, in byte order, that start with `prefix`.
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import MetaData, Select, and_, or_, select
+from sqlalchemy import ColumnElement, MetaData, Select, and_, or_, select
 
 from store.errors import InvalidEvent
-from store.identifiers import prefix_range
+from store.identifiers import is_storable, prefix_range
 from store.records import AggregateOrder, AggregatePage, AggregateSummary
 
 
@@ -28,6 +28,8 @@ def ordered(
     tables: MetaData, query: Select[Any], order: AggregateOrder, after: str | None
 ) -> Select[Any]:
     """The heads of `query` in `order`, from behind the cursor `after`."""
+    if after is not None and not is_storable(after):
+        raise _no_cursor(after)
     heads = tables.tables["aggregates"]
     match order:
         case "id":
@@ -35,12 +37,7 @@ def ordered(
             return query if after is None else query.where(heads.c.aggregate_id > after)
         case "longest":
             query = query.order_by(heads.c.version.desc(), heads.c.aggregate_id)
-            if after is None:
-                return query
-            version, aggregate_id = _ranked(after)
-            shorter = heads.c.version < version
-            same = and_(heads.c.version == version, heads.c.aggregate_id > aggregate_id)
-            return query.where(or_(shorter, same))
+            return query if after is None else query.where(_shorter(tables, after))
         case "recent":
             return _by_newest_event(tables, query, after)
     raise InvalidEvent(f"order: {order!r} is none of id, recent, longest")
@@ -58,8 +55,18 @@ def _by_newest_event(tables: MetaData, query: Select[Any], after: str | None) ->
     )
     query = query.add_columns(events.c.position).join(events, newest)
     if after is not None:
-        query = query.where(events.c.position < _ranked(after)[0])
+        query = query.where(events.c.position < _rank(after, after))
     return query.order_by(events.c.position.desc())
+
+
+def _shorter(tables: MetaData, after: str) -> ColumnElement[bool]:
+    heads = tables.tables["aggregates"]
+    rank, _, aggregate_id = after.partition(" ")
+    version = _rank(rank, after)
+    if not aggregate_id:
+        raise _no_cursor(after)
+    same = and_(heads.c.version == version, heads.c.aggregate_id > aggregate_id)
+    return or_(heads.c.version < version, same)
 
 
 def page(rows: Sequence[tuple[Any, ...]], order: AggregateOrder, limit: int) -> AggregatePage:
@@ -85,8 +92,11 @@ def summary(row: tuple[Any, ...]) -> AggregateSummary:
     )
 
 
-def _ranked(cursor: str) -> tuple[int, str]:
-    rank, _, aggregate_id = cursor.partition(" ")
-    if not rank.isdecimal():
-        raise InvalidEvent(f"after: {cursor!r} is no cursor of this store")
-    return int(rank), aggregate_id
+def _rank(digits: str, cursor: str) -> int:
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 18):
+        raise _no_cursor(cursor)
+    return int(digits)
+
+
+def _no_cursor(cursor: str) -> InvalidEvent:
+    return InvalidEvent(f"after: {cursor!r} is no cursor of this store")

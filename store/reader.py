@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from store import listings
 from store.database import Database, Row
 from store.errors import AggregateNotFound, InvalidEvent
+from store.identifiers import is_storable
 from store.records import (
     AggregateOrder,
     AggregatePage,
@@ -19,7 +20,7 @@ from store.records import (
     FeedFilter,
     utc,
 )
-from store.sources import EVERYTHING, SourceInfo
+from store.sources import EVERYTHING, SourceInfo, check_reading
 
 
 class EventReader:
@@ -40,7 +41,9 @@ class EventReader:
         """The heads of those aggregates that exist."""
         table = self.database.tables.tables["aggregates"]
         rows = self.database.select(
-            select(*table.columns).where(table.c.aggregate_id.in_(aggregate_ids))
+            select(*table.columns).where(
+                table.c.aggregate_id.in_(list(filter(is_storable, aggregate_ids)))
+            )
         )
         return {row[0]: listings.summary(row) for row in rows}
 
@@ -56,6 +59,8 @@ class EventReader:
         """See `EventSource.aggregates`."""
         if limit < 1:
             raise InvalidEvent(f"limit: {limit} is not a number from 1")
+        if not is_storable(prefix + (aggregate_type or "")):
+            return AggregatePage(items=(), next=None)
         query = listings.aggregates(
             self.database.tables, prefix=prefix, aggregate_type=aggregate_type
         )
@@ -75,6 +80,7 @@ class EventReader:
         batch_size: int = 500,
     ) -> Iterator[Event]:
         """See `EventSource.events`."""
+        check_reading(axis=axis, batch_size=batch_size)
         bounds = {
             "aggregate_id =": aggregate_id,
             "version >=": from_version,
@@ -95,6 +101,7 @@ class EventReader:
         batch_size: int = 500,
     ) -> Iterator[Event]:
         """See `EventSource.feed`."""
+        check_reading(axis=where.axis, batch_size=batch_size, limit=limit)
         bounds = {
             "position >": after,
             "position <": before,
@@ -139,6 +146,9 @@ class EventReader:
             if value is None:
                 continue
             values = value if isinstance(value, tuple) else (value,)
+            values = tuple(v for v in values if not isinstance(v, str) or is_storable(v))
+            if not values:
+                return []
             names = [f"p{len(parameters) + i}" for i in range(len(values))]
             parameters.update(zip(names, map(database.value, values), strict=True))
             holders = ", ".join(map(database.bind, names))

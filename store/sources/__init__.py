@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, get_args
 
 from msgspec import Struct
 
+from store.errors import InvalidEvent
 from store.records import (
     AggregateOrder,
     AggregatePage,
@@ -93,3 +94,13 @@ class EventSource(Protocol):
     def counts(self) -> Counts:
         """Events and aggregates, in all and by type."""
         ...
+
+
+def check_reading(*, axis: Axis, batch_size: int, limit: int | None = None) -> None:
+    """Raise `InvalidEvent` where a reader asks for what no source has."""
+    if axis not in get_args(Axis):
+        raise InvalidEvent(f"axis: {axis!r} is none of {', '.join(get_args(Axis))}")
+    if batch_size < 1:
+        raise InvalidEvent(f"batch_size: {batch_size} is not a number from 1")
+    if limit is not None and limit < 0:
+        raise InvalidEvent(f"limit: {limit} is not a number from 0")

@@ -20,7 +20,7 @@ from store.records import (
     Event,
     FeedFilter,
 )
-from store.sources import EVERYTHING, SourceInfo
+from store.sources import EVERYTHING, SourceInfo, check_reading
 from store.sources.line_index import LineIndex
 
 
@@ -127,6 +127,7 @@ class NdjsonSource:
         backward: bool = False,
         batch_size: int = 500,
     ) -> Iterator[Event]:
+        check_reading(axis=axis, batch_size=batch_size)
         first = self._index.first_version
         start = max(0, (from_version or 0) - first)
         stop = None if to_version is None else max(0, to_version - first + 1)
@@ -145,6 +146,7 @@ class NdjsonSource:
         limit: int | None = None,
         batch_size: int = 500,
     ) -> Iterator[Event]:
+        check_reading(axis=where.axis, batch_size=batch_size, limit=limit)
         lines = self._index.lines(after, before)
         matching = self._index.matching(reversed(lines) if backward else lines, where)
         events = self._read(matching, batch_size)
