@@ -34,6 +34,8 @@ FindingKind: TypeAlias = Literal[
     "no events",
 ]
 
+DAMAGED = (ValueError, TypeError, AttributeError, RecursionError, struct.error)
+"""What reading a row raises that holds something else than an event."""
 KEPT_FINDINGS = 1_000
 BATCH = 500
 _MAX = 2**63 - 1
@@ -162,12 +164,7 @@ class _Check:
         try:
             event = self._database.event(row)
             digest = _digest(event)
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            struct.error,
-        ) as error:  # whatever a damaged row holds
+        except DAMAGED as error:
             self._report("unreadable", aggregate_id, str(error), row)
             return None
         if digest != event.digest:

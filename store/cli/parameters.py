@@ -61,6 +61,8 @@ class Json(click.ParamType[Any]):
             self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
         except ValueError as error:
             self.fail(f"no JSON: {error}", param, ctx)
+        except RecursionError:
+            self.fail("nested too deep", param, ctx)
 
 
 class Expected(click.ParamType[ExpectedVersion]):

@@ -97,7 +97,8 @@ DAMAGES = [
     (f"UPDATE aggregates SET version = 4 {HEAD}", {("head", None)}),
     (f"UPDATE aggregates SET version = 2 {HEAD}", {("head", None)}),
     (
-        f"UPDATE aggregates SET version = 2, last_occurred_at = '2026-01-02T00:00:00.000000Z' {HEAD}",
+        "UPDATE aggregates SET version = 2, last_occurred_at = '2026-01-02T00:00:00.000000Z'"
+        f" {HEAD}",
         {("head", None)},
     ),
     (f"UPDATE aggregates SET first_occurred_at = '{LONG_AGO}' {HEAD}", {("head", None)}),

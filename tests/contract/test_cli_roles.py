@@ -1,0 +1,101 @@
+"""The PostgreSQL role a service runs under: everything it needs, nothing more."""
+
+from collections.abc import Iterator
+from itertools import islice
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from store import Append, Hindsight, NewEvent, any_, exact, none
+from store.cli import hindsight
+from store.errors import AccessDenied, VersionConflict
+from store.verification import verify
+from tests.servers import PostgresServer
+
+CREATED = NewEvent("Created", {})
+
+
+@pytest.fixture
+def role(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+    """A role of its own, that `migrate --app-role` has let in."""
+    name = f'app "{uuid4().hex}" 100%'
+    quoted = '"' + name.replace('"', '""') + '"'
+    database = postgres_url.partition("@/")[2].partition("?")[0]
+    postgres_server.execute(f"CREATE ROLE {quoted} LOGIN")
+    result = CliRunner().invoke(hindsight, ["migrate", "--url", postgres_url, "--app-role", name])
+    assert result.exit_code == 0, result.output
+    yield name
+    postgres_server.execute(f"DROP OWNED BY {quoted} CASCADE", database=database)
+    postgres_server.execute(f"DROP ROLE {quoted}")
+
+
+@pytest.fixture
+def service(role: str, postgres_url: str) -> Iterator[Hindsight]:
+    """The store, opened by that role."""
+    with Hindsight(postgres_url.replace("postgres@", f"{quote(role)}@")) as store:
+        yield store
+
+
+def test_the_role_appends_reads_and_follows(service: Hindsight) -> None:
+    service.append("user", "a", [CREATED], expected=none())
+    parts = [
+        Append(
+            aggregate_type="user", aggregate_id=name, events=[NewEvent("E", {})], expected=any_()
+        )
+        for name in "ab"
+    ]
+    service.append_all(parts)
+    assert [event.position for event in islice(service.follow(), 3)] == [1, 2, 3]
+    assert len(list(service.events("a"))) == 2
+    assert service.counts().aggregates == len(service.aggregates().items) == 2
+    assert verify(service.log).finding_count == 0
+
+
+def test_the_role_is_told_of_conflicts_and_duplicates(service: Hindsight) -> None:
+    service.append("user", "a", [CREATED], expected=none())
+    assert service.append("user", "a", [CREATED], expected=none()).duplicate
+    with pytest.raises(VersionConflict):
+        service.append("user", "a", [NewEvent("E", {})], expected=exact(4))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE events SET event_type = 'x'",
+        "DELETE FROM events",
+        "TRUNCATE events",
+        "DELETE FROM aggregates",
+        "TRUNCATE aggregates",
+        "UPDATE store_info SET epoch = 2",
+        "DELETE FROM event_store_schema",
+        "ALTER TABLE events DISABLE TRIGGER ALL",
+        "DROP TABLE events",
+        "SELECT setval('events_position_seq', 1)",
+        "CREATE TABLE mine ()",
+    ],
+)
+def test_the_role_may_do_nothing_else(service: Hindsight, sql: str) -> None:
+    service.append("user", "a", [CREATED], expected=none())
+    with pytest.raises(AccessDenied), service.database.transaction() as connection:
+        connection.execute(text(sql))
+
+
+def test_a_role_must_exist(postgres_url: str) -> None:
+    arguments = ["migrate", "--url", postgres_url, "--app-role", "nobody"]
+    result = CliRunner().invoke(hindsight, arguments)
+    assert (result.exit_code, result.stderr) == (2, "error: no role 'nobody'\n")
+
+
+def test_an_uninvited_role_is_told_in_one_line(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    name = f"stranger_{uuid4().hex}"
+    postgres_server.execute(f"CREATE ROLE {name} LOGIN")
+    url = postgres_url.replace("postgres@", f"{name}@")
+    result = CliRunner().invoke(hindsight, ["stats", "--url", url])
+    postgres_server.execute(f"DROP ROLE {name}")
+    assert result.exit_code == 2
+    assert result.stderr == "error: permission denied for table event_store_schema\n"
