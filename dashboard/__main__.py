@@ -45,8 +45,10 @@ def _configured_source() -> str:
 
 
 def _demo_store() -> str:
-    from dashboard.demo import ensure_store  # noqa: PLC0415 - only the demo needs to write
+    from dashboard.demo import PATH, ensure_store  # noqa: PLC0415 - only the demo writes
 
+    if not PATH.exists():
+        click.echo(f"Writing a demo store to {PATH}, a few seconds …", err=True)
     return ensure_store()
 
 

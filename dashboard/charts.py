@@ -11,13 +11,15 @@ from dashboard.moments import from_microseconds, span, stamp
 from dashboard.ticks import ticks
 
 LANE_HEIGHT = 28
+NARROW_LANE_HEIGHT = 22
+MANY_LANES = 9
 AXIS_HEIGHT = 48
 LABEL_LENGTH = 26
 LABEL_WIDTH = 176
 COUNT_WIDTH = 56
 DOT_SIZE = 8
 SHORTEST_TICK = 8
-LONGEST_TICK = 22
+LONGEST_TICK = 20
 TICK_WIDTH = 3
 FULL_TICK = 12
 RING_SIZE = 19
@@ -45,7 +47,8 @@ def timeline(
 
 def height(lanes: Lanes) -> int:
     """The figure's height in pixels; it depends on the number of lanes only."""
-    return max(len(lanes.lanes), 2) * LANE_HEIGHT + AXIS_HEIGHT
+    rows = max(len(lanes.lanes), 2)
+    return rows * (NARROW_LANE_HEIGHT if rows >= MANY_LANES else LANE_HEIGHT) + AXIS_HEIGHT
 
 
 def alternative(lanes: Lanes) -> str:

@@ -79,7 +79,8 @@ def _facts(event: Event) -> dict[str, str]:
         "Actor": event.actor and markdown(event.actor),
         "Correlation id": event.correlation_id and code_span(event.correlation_id),
         "Causation id": event.causation_id and code_span(event.causation_id),
-        "Digest": code_span(event.digest.hex()) if event.digest else None,
+        # In two halves, or it would not break and be wider than the panel.
+        "Digest": code_span(event.digest.hex(" ", 16)) if event.digest else None,
     }
     return {name: value for name, value in facts.items() if value}
 
