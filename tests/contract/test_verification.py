@@ -14,6 +14,7 @@ from store.errors import AggregateNotFound
 from store.verification import verify
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+NEXT_DAY = "2026-01-02T00:00:00.000000Z"
 LONG_AGO = "2000-01-01T00:00:00.000000Z"
 Damage = Callable[[str], None]
 
@@ -97,8 +98,7 @@ DAMAGES = [
     (f"UPDATE aggregates SET version = 4 {HEAD}", {("head", None)}),
     (f"UPDATE aggregates SET version = 2 {HEAD}", {("head", None)}),
     (
-        "UPDATE aggregates SET version = 2, last_occurred_at = '2026-01-02T00:00:00.000000Z'"
-        f" {HEAD}",
+        f"UPDATE aggregates SET version = 2, last_occurred_at = '{NEXT_DAY}' {HEAD}",
         {("head", None)},
     ),
     (f"UPDATE aggregates SET first_occurred_at = '{LONG_AGO}' {HEAD}", {("head", None)}),
