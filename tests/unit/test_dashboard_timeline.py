@@ -72,6 +72,12 @@ def test_a_click_on_a_mark_leads_to_an_event_of_its_lane(history: Outline) -> No
         assert lanes.lane_of(history.types[int(history.kinds[index])]) == mark.lane
 
 
+def test_a_mark_leads_to_the_newest_of_its_events() -> None:
+    at_once = outline([7] * 1_000, [number * 7 % 3 for number in range(1_000)])
+    assert [mark.version for mark in arrange(at_once).marks] == [1_000, 998, 999]
+    assert [mark.first_version for mark in arrange(at_once).marks] == [1, 2, 3]
+
+
 def test_lanes_stand_in_the_order_of_life() -> None:
     lanes = arrange(outline([1, 2, 3, 4], [0, 1, 1, 2]))
     assert [(lane.name, lane.events) for lane in lanes.lanes] == [
@@ -119,7 +125,7 @@ def test_pages_hold_every_event_once(history: Outline, *, newest_first: bool, si
 
 def test_a_page_is_found_by_any_of_its_events() -> None:
     history = outline(list(range(100)), [0] * 100)
-    page = page_of(history, at=50, newest_first=True, size=25)
+    page = page_of(history, at=37, newest_first=True, size=25)
     assert page is not None
     assert (page.from_version, page.to_version) == (26, 50)
     assert (page.previous, page.following) == (75, 25)
