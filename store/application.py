@@ -37,7 +37,13 @@ class Hindsight:
         InvalidSource: the URL is none.
     """
 
-    def __init__(self, url: str | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        clock: Clock | None = None,
+        outcome_timeout: float = 30.0,
+    ) -> None:
         parsed = parse_url(url or Settings.from_environment().url)
         if parsed.get_backend_name() == "sqlite":
             require_file(parsed)
@@ -47,7 +53,12 @@ class Hindsight:
         except Exception:
             self.database.close()
             raise
-        log = EventLog(self.database, name=display_name(parsed), clock=clock)
+        log = EventLog(
+            self.database,
+            name=display_name(parsed),
+            clock=clock,
+            outcome_timeout=outcome_timeout,
+        )
         self.log = log
         self.info = log.info
         self.append = log.append

@@ -36,19 +36,26 @@ from store.versions import ExpectedVersion
 Clock = Callable[[], datetime]
 
 DEADLOCK_ATTEMPTS = 5
-OUTCOME_TIMEOUT = 30.0
-"""Seconds to wait for a database that went away under a commit."""
 
 
 class EventLog(EventReader):
     """Events in a database: an `EventSource` that takes appends. Safe to share between threads.
 
     `clock` replaces the database's clock for `recorded_at`, and ours for `occurred_at`.
+    `outcome_timeout` is how many seconds to wait for a database that went away under a commit.
     """
 
-    def __init__(self, database: Database, *, name: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        name: str,
+        clock: Clock | None = None,
+        outcome_timeout: float = 30.0,
+    ) -> None:
         super().__init__(database, name=name)
         self._clock = clock
+        self._outcome_timeout = outcome_timeout
 
     def append(
         self,
@@ -137,7 +144,7 @@ class EventLog(EventReader):
                 deadlocks += 1
                 if deadlocks == DEADLOCK_ATTEMPTS:
                     raise
-            if lost_at and time.monotonic() - lost_at > OUTCOME_TIMEOUT:
+            if lost_at and time.monotonic() - lost_at > self._outcome_timeout:
                 ids = [event.event_id for append in batch for event in append.events]
                 raise OutcomeUnknown(event_ids=ids) from cause
             time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 (jitter)

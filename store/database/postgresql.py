@@ -290,11 +290,15 @@ def _foreign_cursor(connection: Connection) -> Iterator[Cursor]:
         )
     if driver.autocommit:
         raise EventStoreError("the connection is in autocommit mode; begin a transaction")
-    with _translated(), psycopg.Cursor(driver, row_factory=tuple_row) as cursor:
-        cursor.adapters.register_loader("json", ByteaBinaryLoader)
-        cursor.adapters.register_loader("timestamptz", _UtcLoader)
-        cursor.format = psycopg.pq.Format.BINARY
-        yield cursor
+    try:
+        with _translated(), psycopg.Cursor(driver, row_factory=tuple_row) as cursor:
+            cursor.adapters.register_loader("json", ByteaBinaryLoader)
+            cursor.adapters.register_loader("timestamptz", _UtcLoader)
+            cursor.format = psycopg.pq.Format.BINARY
+            yield cursor
+    except ConnectionLost as error:
+        connection.invalidate(error)  # else SQLAlchemy would roll back where nobody listens
+        raise StoreUnavailable(f"the transaction ended with its connection: {error}") from error
 
 
 def _prepare_connection(connection: Any, _record: object) -> None:

@@ -161,11 +161,14 @@ class SQLite:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        with self.connect() as connection:
-            with _translated(), _immediate(_own_driver(connection)):
-                # Nothing to the driver; who finds a transaction begun commits none of its own.
-                connection.begin()
-                yield connection
+        with (
+            self.connect() as connection,
+            _translated(),
+            _immediate(_own_driver(connection)),
+        ):
+            # Nothing to the driver; who finds a transaction begun commits none of its own.
+            connection.begin()
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
