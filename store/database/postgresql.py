@@ -1,6 +1,6 @@
 """PostgreSQL: appends are one statement, and one round trip when nothing stands in the way."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -154,23 +154,33 @@ class PostgreSQL:
         if connection is not None:
             with _foreign_cursor(connection) as cursor:
                 return cursor.execute(sql, parameters).fetchall()
+
+        def run() -> list[TupleRow]:
+            with self._cursor() as cursor:
+                return cursor.execute(sql, parameters).fetchall()
+
+        return self._read_again_if_lost(run)
+
+    def select(self, statement: Select[Any]) -> list[TupleRow]:
+        def run() -> list[TupleRow]:
+            try:
+                with self.engine.connect() as connection:
+                    return [tuple(row) for row in connection.execute(statement)]
+            except DBAPIError as error:
+                raise _named(error.orig) from error
+
+        return self._read_again_if_lost(run)
+
+    def _read_again_if_lost(self, read: Callable[[], list[TupleRow]]) -> list[TupleRow]:
         try:
-            return self._rows(sql, parameters)
+            return read()
         except ConnectionLost:
             # A restart kills the whole pool at once; reading again changes nothing.
             self.engine.dispose()
         try:
-            return self._rows(sql, parameters)
+            return read()
         except ConnectionLost as error:
             raise StoreUnavailable(f"connection lost while reading: {error}") from error
-
-    def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
-        with self._cursor() as cursor:
-            return cursor.execute(sql, parameters).fetchall()
-
-    def select(self, statement: Select[Any]) -> list[TupleRow]:
-        with self.connect() as connection:
-            return [tuple(row) for row in connection.execute(statement)]
 
     def event(self, row: TupleRow) -> Event:
         return Event(

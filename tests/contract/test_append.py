@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -257,6 +258,17 @@ def test_what_may_not_be_stored_is_refused_before_anything_is(
     with pytest.raises(InvalidEvent):
         store.append("thing", aggregate_id, events, expected=any_())
     assert last_position(store) == 0
+
+
+@pytest.mark.parametrize("version", [-1, True, 1.0, None, "1", 2**63])
+def test_an_expected_version_is_a_number_that_a_version_can_be(version: Any) -> None:
+    with pytest.raises(InvalidEvent, match="expected version"):
+        exact(version)
+
+
+def test_the_highest_version_there_can_be_may_be_expected(store: Hindsight) -> None:
+    with pytest.raises(VersionConflict):
+        add(store, "a", expected=exact(2**63 - 1))
 
 
 def three(first: ExpectedVersion, second: ExpectedVersion, third: ExpectedVersion) -> list[Append]:

@@ -162,6 +162,8 @@ def test_a_restart_between_two_appends_is_not_noticed(
     assert not appended.duplicate
     server.restart("immediate")
     assert len(list(store.feed())) == 6
+    server.restart("immediate")
+    assert store.counts().events == 6
 
 
 def test_a_connection_lost_in_the_callers_transaction_is_named(
