@@ -65,8 +65,11 @@ def _print(found: Verification) -> None:
         click.echo(_line(finding))
     if found.finding_count > len(found.findings):
         click.echo(f"… and {found.finding_count - len(found.findings):,} more")
-    wrong = f"{found.finding_count:,} faults" if found.finding_count else "nothing wrong"
-    click.echo(f"{found.events:,} events of {found.aggregates:,} aggregates: {wrong}")
+    faults = "1 fault" if found.finding_count == 1 else f"{found.finding_count:,} faults"
+    click.echo(
+        f"checked {found.events:,} events, {found.aggregates:,} aggregates:"
+        f" {faults if found.finding_count else 'nothing wrong'}"
+    )
 
 
 def _line(finding: Finding) -> str:

@@ -140,7 +140,7 @@ def test_stats_count(run: Run) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_verify_finds_nothing_wrong(run: Run) -> None:
-    assert run("verify", "--all").output == "4 events of 2 aggregates: nothing wrong\n"
+    assert run("verify", "--all").output == "checked 4 events, 2 aggregates: nothing wrong\n"
     [found] = documents(run("verify", "user-1", "--json"))
     assert found == {"aggregates": 1, "events": 3, "findings": [], "finding_count": 0}
 
