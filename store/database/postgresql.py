@@ -268,7 +268,8 @@ class PostgreSQL:
         try:
             with _translated(), connection.cursor(binary=True) as cursor:
                 yield cursor
-        except ConnectionLost as error:
+        except (ConnectionLost, KeyboardInterrupt, SystemExit) as error:
+            # Also who is interrupted leaves a connection behind that is still at work.
             pooled.invalidate(error)
             raise
         finally:
