@@ -2,21 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from operator import itemgetter
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 from uuid import UUID
 
 from msgspec import Struct
 
-T = TypeVar("T")
-
 
 class EncodedEvent(Struct, frozen=True):
-    """An event as its row will hold it. `recorded_at` is None but where history is restored.
-
-    A batch's events get their positions by `place`, then in the batch's order: what comes from a
-    feed of many aggregates keeps its order.
-    """
+    """An event as its row will hold it. `recorded_at` is None but where history is restored."""
 
     event_id: UUID
     event_type: str
@@ -28,7 +21,6 @@ class EncodedEvent(Struct, frozen=True):
     actor: str | None
     occurred_at: datetime
     recorded_at: datetime | None
-    place: int = 0
 
 
 class EncodedAppend(Struct, frozen=True):
@@ -42,17 +34,6 @@ class EncodedAppend(Struct, frozen=True):
 
 Batch: TypeAlias = Sequence[EncodedAppend]
 """Appends to different aggregates in the byte order of their ids, in which heads are locked."""
-
-
-def by_place(batch: Batch) -> list[int]:
-    """The indices of the batch's events in the order they are to be written."""
-    places = [event.place for append in batch for event in append.events]
-    return sorted(range(len(places)), key=places.__getitem__)
-
-
-def in_batch_order(order: Sequence[int], written: Sequence[T]) -> list[T]:
-    """What was written in `order`, as the batch has it."""
-    return [value for _, value in sorted(zip(order, written, strict=True), key=itemgetter(0))]
 
 
 class Inserted(Struct, frozen=True):

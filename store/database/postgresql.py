@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -25,9 +26,8 @@ from store.database.batch import (
     EncodedEvent,
     Inserted,
     Refused,
-    by_place,
-    in_batch_order,
 )
+from store.database.copying import copy
 from store.errors import (
     AccessDenied,
     DatabaseBusy,
@@ -213,6 +213,16 @@ class PostgreSQL:
                 if isinstance(outcome, Refused):
                     raise psycopg.Rollback(transaction)
             return outcome
+
+    def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
+        with self._cursor() as cursor:
+            try:
+                with cursor.connection.transaction():
+                    return copy(cursor, batch, order, clock)
+            except pg.UniqueViolation:
+                pass  # a known id or a new head is in the way; the slow way tells which
+        outcome = self.insert(batch, clock)
+        return outcome if isinstance(outcome, Refused) else None
 
     def insert_within(
         self, connection: Connection, batch: Batch, clock: datetime | None
@@ -434,24 +444,17 @@ def _event_columns(events: Sequence[EncodedEvent]) -> dict[str, Any]:
 
 
 def _insert_many(cursor: Cursor, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-    order = by_place(batch)
-    flat = [
-        (head, offset, event)
-        for head, append in enumerate(batch, start=1)
-        for offset, event in enumerate(append.events, start=1)
-    ]
-    heads, offsets, events = zip(*(flat[index] for index in order), strict=True)
+    heads = list(chain.from_iterable([i] * len(a.events) for i, a in enumerate(batch, start=1)))
+    offsets = list(chain.from_iterable(range(1, len(a.events) + 1) for a in batch))
+    events = list(chain.from_iterable(append.events for append in batch))
     recorded = [event.recorded_at for event in events]
-    columns = _event_columns(events).values()
     [row] = cursor.execute(
         _APPEND_EVENTS,
-        [clock, *_heads(batch), list(heads), list(offsets), *columns, recorded],
+        [clock, *_heads(batch), heads, offsets, *_event_columns(events).values(), recorded],
     ).fetchall()
     types, versions, known_heads, known_ids, positions, times, digests = row
     if positions is not None:
-        rows = zip(positions, map(_utc, times), digests, strict=True)
-        positions, times, digests = zip(*in_batch_order(order, list(rows)), strict=True)
-        return Inserted(versions, positions, times, digests)
+        return Inserted(versions, positions, [_utc(time) for time in times], digests)
     known: list[set[Any]] = [set() for _ in batch]
     for head, event_id in zip(known_heads or (), known_ids or (), strict=True):
         known[head - 1].add(event_id)

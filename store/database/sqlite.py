@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,7 +16,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 
 from store import payload, tables
-from store.database.batch import Batch, EncodedAppend, Inserted, Refused, by_place, in_batch_order
+from store.database.batch import Batch, EncodedAppend, Inserted, Refused
 from store.digest import event_digest
 from store.errors import (
     AccessDenied,
@@ -126,6 +127,11 @@ class SQLite:
     def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
         with self._driver() as driver, _immediate(driver):
             return _insert(driver, batch, clock)
+
+    def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
+        with self._driver() as driver, _immediate(driver):
+            outcome = _insert(driver, batch, clock, order)
+        return outcome if isinstance(outcome, Refused) else None
 
     def insert_within(
         self, connection: Connection, batch: Batch, clock: datetime | None
@@ -278,7 +284,12 @@ def _named(error: BaseException | None) -> Exception:
     return EventStoreError(message)
 
 
-def _insert(driver: sqlite3.Connection, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+def _insert(
+    driver: sqlite3.Connection,
+    batch: Batch,
+    clock: datetime | None,
+    order: Sequence[int] | None = None,
+) -> Inserted | Refused:
     heads = [driver.execute(_HEAD, (append.aggregate_id,)).fetchone() for append in batch]
     known = [
         _known_ids(driver, append) if head else frozenset[UUID]()
@@ -292,14 +303,16 @@ def _insert(driver: sqlite3.Connection, batch: Batch, clock: datetime | None) ->
     if any(known) or not as_expected:
         return Refused([head[0] if head else None for head in heads], versions, known)
     now = moment_text(clock or datetime.now(UTC))
-    rows = [
-        row
+    histories = [
+        _rows_under_head(driver, append, head, now)
         for append, head in zip(batch, heads, strict=True)
-        for row in _rows_under_head(driver, append, head, now)
     ]
-    order = by_place(batch)
-    driver.executemany(_INSERT, [rows[index] for index in order])
-    positions = in_batch_order(order, _last_positions(driver, len(rows)))
+    rows = list(chain.from_iterable(histories))
+    if order is not None:
+        coming = [iter(history) for history in histories]
+        rows = [next(coming[index]) for index in order]
+    driver.executemany(_INSERT, rows)
+    positions = _last_positions(driver, len(rows))
     recorded = [datetime.fromisoformat(row[2]) for row in rows]
     return Inserted(versions, positions, recorded, [row[-1] for row in rows])
 

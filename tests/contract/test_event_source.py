@@ -1,0 +1,174 @@
+"""One real history in each database and in a file: every source gives the same answers."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from store import Hindsight, migrate
+from store.errors import AggregateNotFound, InvalidEvent
+from store.records import AggregateOrder, AggregateSummary, Event, FeedFilter
+from store.sources import EventSource
+from store.sources.ndjson import NdjsonSource
+from store.transfer import import_events
+from tests.servers import PostgresServer
+
+ORDERS: tuple[AggregateOrder, ...] = get_args(AggregateOrder)
+LONGEST = "case-9289"
+SINCE, UNTIL = datetime(2011, 8, 31, 13, tzinfo=UTC), datetime(2011, 9, 6, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def path(data_sets: Path) -> Path:
+    return data_sets / "receipt_wabo" / "events.ndjson.gz"
+
+
+@pytest.fixture(scope="module")
+def file(path: Path) -> Iterator[NdjsonSource]:
+    with NdjsonSource(path) as source:
+        yield source
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "file"])
+def source(
+    request: pytest.FixtureRequest, path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EventSource]:
+    """The log in each kind of source; nothing writes to it."""
+    if request.param == "file":
+        yield request.getfixturevalue("file")
+        return
+    url = f"sqlite:///{tmp_path_factory.mktemp('source') / 'store.db'}"
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        server.execute("CREATE DATABASE event_source")
+        url = server.url("event_source")
+    migrate(url)
+    with Hindsight(url) as store, path.open("rb") as stream:
+        import_events(store.log, stream)
+        yield store.log
+    if request.param == "postgresql":
+        server.execute("DROP DATABASE event_source")
+
+
+def alike(events: Iterator[Event]) -> list[Event]:
+    """The events without what the source they are in decides."""
+    return [msgspec.structs.replace(e, recorded_at=None, digest=None) for e in events]
+
+
+def unrecorded(head: AggregateSummary) -> AggregateSummary:
+    return msgspec.structs.replace(head, last_recorded_at=None)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"after": 8_570},
+        {"after": 100, "before": 900, "batch_size": 7},
+        {"after": -5, "before": 4},
+        {"before": 100_000, "backward": True, "limit": 1_000},
+        {"backward": True, "after": 8_000, "before": 8_100, "batch_size": 9},
+        {"limit": 0},
+        {"limit": 501},
+        {"where": FeedFilter(aggregate_type="permit_application"), "limit": 5},
+        {"where": FeedFilter(aggregate_type="nothing")},
+        {"where": FeedFilter(event_types=("ConfirmationOfReceipt",)), "batch_size": 100},
+        {"where": FeedFilter(event_types=("T18AdjustReportYToStopIndicition", "nothing"))},
+        {"where": FeedFilter(since=SINCE, until=UNTIL), "backward": True},
+        {"where": FeedFilter(correlation_id="nothing")},
+    ],
+)
+def test_the_feed(source: EventSource, file: NdjsonSource, query: dict[str, Any]) -> None:
+    assert alike(source.feed(**query)) == alike(file.feed(**query))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"backward": True, "batch_size": 4},
+        {"from_version": 5, "to_version": 9},
+        {"from_version": 9, "to_version": 5},
+        {"from_version": -3, "to_version": 99},
+        {"from_version": 20, "backward": True},
+        {"since": SINCE, "until": UNTIL},
+        {"since": SINCE, "from_version": 10, "batch_size": 3, "backward": True},
+    ],
+)
+def test_a_history(source: EventSource, file: NdjsonSource, query: dict[str, Any]) -> None:
+    assert alike(source.events(LONGEST, **query)) == alike(file.events(LONGEST, **query))
+
+
+def test_only_events_with_a_recorded_time_are_on_that_axis(source: EventSource) -> None:
+    past = datetime(2000, 1, 1, tzinfo=UTC)
+    recorded = list(source.events(LONGEST, since=past, axis="recorded"))
+    assert len(recorded) == (0 if isinstance(source, NdjsonSource) else 25)
+    assert list(source.events(LONGEST, until=past, axis="recorded")) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": 250},
+        {"limit": 100, "prefix": "case-9"},
+        {"limit": 3, "prefix": "case-92", "aggregate_type": "permit_application"},
+        {"limit": 10, "prefix": "nothing"},
+        {"limit": 10, "aggregate_type": "nothing"},
+    ],
+)
+@pytest.mark.parametrize("order", ORDERS)
+def test_listings_page_by_page(
+    source: EventSource, file: NdjsonSource, order: AggregateOrder, query: dict[str, Any]
+) -> None:
+    assert list(pages(source, order=order, **query)) == list(pages(file, order=order, **query))
+
+
+def pages(source: EventSource, **query: Any) -> Iterator[list[AggregateSummary]]:
+    after = None
+    while True:
+        page = source.aggregates(after=after, **query)
+        yield [unrecorded(head) for head in page.items]
+        after = page.next
+        if after is None:
+            return
+
+
+def test_every_head(source: EventSource, file: NdjsonSource) -> None:
+    for head in file.aggregates(limit=2_000).items:
+        assert unrecorded(source.aggregate(head.aggregate_id)) == head
+
+
+def test_an_unknown_aggregate(source: EventSource) -> None:
+    with pytest.raises(AggregateNotFound):
+        source.aggregate("nobody")
+    assert list(source.events("nobody")) == []
+
+
+def test_counts_and_info(source: EventSource, file: NdjsonSource) -> None:
+    assert source.counts() == file.counts()
+    assert source.info.first_version == 1
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": 0}, {"order": "oldest"}, {"order": "longest", "after": "?"}]
+)
+def test_an_impossible_listing_is_refused(source: EventSource, query: dict[str, Any]) -> None:
+    with pytest.raises(InvalidEvent):
+        source.aggregates(**query)
+
+
+def test_a_bound_without_a_time_zone_is_refused(source: EventSource) -> None:
+    naive = SINCE.replace(tzinfo=None)
+    with pytest.raises(InvalidEvent, match="has no time zone"):
+        list(source.events(LONGEST, since=naive))
+    with pytest.raises(InvalidEvent, match="has no time zone"):
+        list(source.feed(where=FeedFilter(until=naive)))
+
+
+def test_iterators_may_be_left_early(source: EventSource) -> None:
+    assert len(list(islice(source.feed(batch_size=10), 15))) == 15
+    assert len(list(islice(source.feed(batch_size=10), 15))) == 15
