@@ -120,9 +120,12 @@ _APPEND_EVENTS = """
         %s::timestamptz[])
 """
 _WRITERS = """
-    SELECT DISTINCT virtualtransaction FROM pg_locks
-    WHERE locktype = 'relation' AND relation = 'events'::regclass AND mode = 'RowExclusiveLock'
-    AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    SELECT pg_is_in_recovery(), array(
+        SELECT DISTINCT virtualtransaction FROM pg_locks
+        WHERE locktype = 'relation' AND relation = 'events'::regclass
+        AND mode = 'RowExclusiveLock' AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )
 """
 
 
@@ -246,7 +249,10 @@ class PostgreSQL:
         return int(last) if called else 0
 
     def writers(self) -> frozenset[str]:
-        return frozenset(row[0] for row in self.rows(_WRITERS, {}))
+        [(is_replica, transactions)] = self.rows(_WRITERS, {})
+        if is_replica:
+            raise EventStoreError("a replica cannot see who writes; follow the primary")
+        return frozenset(transactions)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -345,7 +351,7 @@ def _named(error: BaseException | None) -> Exception:
             return DatabaseBusy(message)
         case pg.UndefinedTable() | pg.UndefinedFunction() | pg.UndefinedColumn():
             return SchemaError(f"{message}; run: hindsight migrate")
-        case pg.InsufficientPrivilege():
+        case pg.InsufficientPrivilege() | pg.ReadOnlySqlTransaction():
             return AccessDenied(message)
         case psycopg.OperationalError() | psycopg.InterfaceError() if _lost(error):
             return ConnectionLost(message)

@@ -1,0 +1,34 @@
+"""A server in recovery: it can be read, but late commits cannot be told from rolled back ones."""
+
+import pytest
+
+from store import Hindsight, NewEvent, any_, migrate
+from store.errors import AccessDenied, EventStoreError
+from tests.servers import PostgresServer
+
+
+@pytest.fixture
+def replica(own_postgres: PostgresServer) -> PostgresServer:
+    """A server with one event, restarted as a standby of nobody."""
+    migrate(own_postgres.url())
+    with Hindsight(own_postgres.url()) as store:
+        store.append("thing", "a", [NewEvent("Happened", {})], expected=any_())
+    own_postgres.stop()
+    (own_postgres.directory / "data" / "standby.signal").touch()
+    own_postgres.start()
+    return own_postgres
+
+
+def test_a_replica_is_read_but_not_followed_to_its_end(replica: PostgresServer) -> None:
+    with Hindsight(replica.url()) as store:
+        assert [event.version for event in store.feed()] == [1]
+        assert store.aggregate("a").version == 1
+        followed = store.follow()
+        assert next(followed).version == 1, "nothing can be missing where there is no hole"
+        with pytest.raises(EventStoreError, match="follow the primary"):
+            next(followed)
+
+
+def test_an_append_to_a_replica_is_refused_by_name(replica: PostgresServer) -> None:
+    with Hindsight(replica.url()) as store, pytest.raises(AccessDenied, match="read-only"):
+        store.append("thing", "a", [NewEvent("Happened", {})], expected=any_())
