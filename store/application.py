@@ -29,7 +29,8 @@ class Hindsight:
     """An open event store. Safe to share between threads; open one per process.
 
     `url` is `sqlite:///path` or `postgresql://…`, by default what `EVENT_STORE_URL` says.
-    The methods are those of the event log: see `EventLog` and `EventSource`.
+    The methods are those of the event log: see `EventLog` and `EventSource`. With `read_only` the
+    database itself refuses writes, and ends any statement that takes over 30 seconds.
 
     Raises:
         SchemaError: there is no store at `url`, or its schema does not fit this code.
@@ -43,11 +44,12 @@ class Hindsight:
         *,
         clock: Clock | None = None,
         outcome_timeout: float = 30.0,
+        read_only: bool = False,
     ) -> None:
         parsed = parse_url(url or Settings.from_environment().url)
         if parsed.get_backend_name() == "sqlite":
             require_file(parsed)
-        self.database = connect(parsed)
+        self.database = connect(parsed, read_only=read_only)
         try:
             check_schema(self.database)
         except Exception:
@@ -88,13 +90,13 @@ class Hindsight:
 
 @contextmanager
 def open_source(location: str) -> Iterator[EventSource]:
-    """The events at a store URL or in an event file (NDJSON, gzipped or not).
+    """The events at a store URL, opened read-only, or in an event file (NDJSON, gzipped or not).
 
     Raises:
         InvalidSource, SchemaError, StoreUnavailable: it cannot be read; the message says why.
     """
     if "://" in location:
-        with Hindsight(location) as store:
+        with Hindsight(location, read_only=True) as store:
             yield store.log
     else:
         with NdjsonSource(location) as source:
@@ -145,9 +147,10 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
-def connect(url: URL) -> Database:
+def connect(url: URL, *, read_only: bool = False) -> Database:
     """The database at `url`, whatever is in it."""
-    return SQLite(url) if url.get_backend_name() == "sqlite" else PostgreSQL(url)
+    kind = SQLite if url.get_backend_name() == "sqlite" else PostgreSQL
+    return kind(url, read_only=read_only)
 
 
 def display_name(url: URL) -> str:

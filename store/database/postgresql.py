@@ -134,16 +134,18 @@ class PostgreSQL:
 
     event_columns = f"position, {_COLUMNS}"
 
-    def __init__(self, url: URL, *, pool_size: int = 10) -> None:
+    def __init__(self, url: URL, *, read_only: bool = False) -> None:
         self.tables = tables.define(position_is_key=False)
         self.engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             isolation_level="AUTOCOMMIT",
-            pool_size=pool_size,
-            max_overflow=pool_size * 2,
+            pool_size=10,
+            max_overflow=20,
             connect_args={"application_name": "hindsight"} | dict(url.query),
         )
         listen(self.engine, "connect", _prepare_connection)
+        if read_only:
+            listen(self.engine, "connect", _only_read)
 
     def bind(self, name: str) -> str:
         return f"%({name})s"
@@ -331,6 +333,11 @@ def _foreign_cursor(connection: Connection) -> Iterator[Cursor]:
 def _prepare_connection(connection: Any, _record: object) -> None:
     connection.adapters.register_loader("json", ByteaBinaryLoader)
     connection.execute("SET timezone TO 'UTC'")
+
+
+def _only_read(connection: Any, _record: object) -> None:
+    connection.execute("SET default_transaction_read_only TO on")
+    connection.execute("SET statement_timeout TO '30s'")
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class SQLite:
         " causation_id, actor, digest"
     )
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, read_only: bool = False) -> None:
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.40 is needed")
         self.tables = tables.define(position_is_key=True)
@@ -75,6 +75,8 @@ class SQLite:
             connect_args={"timeout": 0, "check_same_thread": False, "cached_statements": 256},
         )
         listen(self.engine, "connect", _prepare_connection)
+        if read_only:
+            listen(self.engine, "connect", _only_read)
 
     def bind(self, name: str) -> str:
         return f":{name}"
@@ -224,6 +226,10 @@ def _prepare_connection(connection: sqlite3.Connection, _record: object) -> None
     connection.execute("PRAGMA synchronous = FULL")
     # The delete trigger asks; only the archiver's connections answer yes.
     connection.create_function("event_store_archiving", 0, lambda: 0)
+
+
+def _only_read(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA query_only = ON")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from store import Append, Context, Hindsight, NewEvent, any_, exact, none
 from store.digest import event_digest
 from store.errors import (
+    AccessDenied,
     AggregateTypeMismatch,
     DuplicateEventId,
     EventStoreError,
@@ -387,6 +388,17 @@ def test_a_connection_to_another_kind_of_database_is_refused(
     with engine.connect() as connection, pytest.raises(EventStoreError, match="the connection on"):
         add(store, "a", connection=connection)
     engine.dispose()
+
+
+def test_a_store_opened_to_read_takes_no_append(store: Hindsight, store_url: str) -> None:
+    add(store, "a")
+    with Hindsight(store_url, read_only=True) as reader:
+        assert [event.version for event in reader.events("a")] == [1]
+        with pytest.raises(AccessDenied):
+            add(reader, "a")
+        with pytest.raises(AccessDenied):
+            add(reader, "b", expected=none())
+    assert last_position(store) == 1
 
 
 @pytest.mark.parametrize("count", [1, 100])
