@@ -19,7 +19,9 @@ def check_text(field: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise InvalidEvent(f"{field}: text expected, got {type(value).__name__}")
-    if value.isascii() and value.isprintable() and 0 < len(value) <= MAX_ID_BYTES:
+    # What is printable has no control characters and no surrogates.
+    room = MAX_ID_BYTES if value.isascii() else MAX_ID_BYTES // 4
+    if 0 < len(value) <= room and value.isprintable():
         return value
     return _check_unusual_text(field, value)
 

@@ -13,7 +13,7 @@ MAX_BYTES = 16 * 1024 * 1024
 """A batch of large events is written when it is this long."""
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """A valid line."""
 
     line: int
@@ -73,15 +73,16 @@ class Lines:
 
 def appends(entries: Sequence[Entry]) -> tuple[list[EncodedAppend], list[int]]:
     """One append an aggregate, by id, and for each entry the place of its append."""
-    groups: dict[str, list[Entry]] = {}
+    firsts: dict[str, Entry] = {}
+    events: dict[str, list[EncodedEvent]] = {}
     for each in entries:
-        groups.setdefault(each.aggregate_id, []).append(each)
-    ids = sorted(groups)
+        if firsts.setdefault(each.aggregate_id, each) is each:
+            events[each.aggregate_id] = [each.event]
+        else:
+            events[each.aggregate_id].append(each.event)
+    ids = sorted(firsts)
     place = {aggregate_id: index for index, aggregate_id in enumerate(ids)}
     batch = [
-        EncodedAppend(
-            group[0].aggregate_type, aggregate_id, group[0].version - 1, [e.event for e in group]
-        )
-        for aggregate_id, group in ((i, groups[i]) for i in ids)
+        EncodedAppend(firsts[i].aggregate_type, i, firsts[i].version - 1, events[i]) for i in ids
     ]
     return batch, [place[each.aggregate_id] for each in entries]

@@ -210,7 +210,7 @@ class _Import:
         )
 
     def _adapt(self, count: int, seconds: float) -> None:
-        """Let the next batch take about `BATCH_SECONDS`, growing by no more than double."""
+        """Let the next batch take about `BATCH_SECONDS`, growing fourfold at most."""
         if count:
             fitting = int(count * BATCH_SECONDS / max(seconds, 1e-6))
-            self._size = max(1, min(fitting, 2 * self._size, LARGEST_BATCH))
+            self._size = max(1, min(fitting, 4 * self._size, LARGEST_BATCH))
