@@ -1,0 +1,169 @@
+"""What is measured, how much of it, and what is aimed at."""
+
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from benchmarks import following, importing, measures
+from benchmarks.following import AT_HOLE, FOLLOWED, NAIVE, NO_HOLE, PLAIN, UNREAD
+from benchmarks.measures import Openers
+from benchmarks.rounds import Ratio, Speeds, compare
+from benchmarks.stores import BARE, FAST_PEER, OURS, PEER, PostgreSQLStores, SQLiteStores
+from benchmarks.workload import load
+
+Stores: TypeAlias = PostgreSQLStores | SQLiteStores
+
+SCANNED = 100_000
+
+
+class Measure(Struct, frozen=True):
+    """A comparison of the contenders; `size` counts what one contender does in a round."""
+
+    name: str
+    title: str
+    run: Callable[[Openers, int, int], Speeds]
+    size: int
+    quick: int
+    bare_target: float | None
+    peer_target: float | None
+
+
+class Outcome(Struct, frozen=True):
+    """What a measure found on one database; `speed` is our median, in events per second."""
+
+    title: str
+    database: str
+    speed: float | None
+    bare: Ratio | None
+    bare_target: float | None = None
+    peer: Ratio | None = None
+    peer_target: float | None = None
+    fast_peer: Ratio | None = None
+
+
+class Cost(Struct, frozen=True):
+    """How fast one thing is beside another, both ours; `speed` is per second."""
+
+    title: str
+    speed: float
+    ratio: Ratio
+    beside: str
+
+
+WRITES = (
+    Measure("append-1", "append 1", measures.append_single, 500, 100, 0.80, 2.5),
+    Measure("append-100", "append 100 in one go", measures.append_hundred, 40, 10, 0.80, 2.5),
+    Measure("threads", "8 threads, own aggregates", measures.threads_own, 120, 20, 0.85, 2.5),
+    Measure("processes", "8 processes, own aggregates", measures.processes_own, 120, 20, None, 2.5),
+    Measure(
+        "contended",
+        "8 threads, one aggregate, retries",
+        measures.threads_contended,
+        25,
+        5,
+        0.75,
+        2.5,
+    ),
+)
+SCAN = Measure(
+    "scan", "scan of all events, decoded", measures.scan, SCANNED, SCANNED // 10, 0.80, 2.0
+)
+NOISE = "noise: bare beside its twin, append 1"
+IMPORTED = ("wikipedia_edits", "scoop_main")
+NAMES = (
+    *(measure.name for measure in WRITES),
+    *(SCAN.name, "import", "noise", "sizes", "fence"),
+)
+
+
+class Plan(Struct, frozen=True):
+    """How thorough a run is, and which measures it has; none named means all."""
+
+    rounds: int
+    quick: bool
+    only: frozenset[str] = frozenset()
+
+    def has(self, *names: str) -> bool:
+        """Whether one of the measures is wanted."""
+        return not self.only or not self.only.isdisjoint(names)
+
+    def size(self, measure: Measure) -> int:
+        """How much a contender does in a round."""
+        return measure.quick if self.quick else measure.size
+
+
+def writing(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
+    """The appends, into one store that grows for all alike."""
+    openers = stores.openers(url)
+    if plan.has("noise"):
+        yield _noise(plan, stores, openers)
+    for measure in WRITES:
+        if plan.has(measure.name):
+            speeds = measure.run(openers, plan.rounds, plan.size(measure))
+            yield _outcome(measure, stores, speeds)
+
+
+def fill(plan: Plan, openers: Openers) -> None:
+    """Fill the contenders' stores with what the scan reads."""
+    to_fill = {name: opener for name, opener in openers.items() if name != OURS}
+    with measures.opened(to_fill) as contenders:
+        for contender in contenders.values():
+            load(contender, plan.size(SCAN))
+
+
+def scanning(plan: Plan, stores: Stores, openers: Openers) -> Outcome:
+    """The scan of loaded stores."""
+    return _outcome(SCAN, stores, SCAN.run(openers, plan.rounds, plan.size(SCAN)))
+
+
+def importing_logs(plan: Plan, stores: Stores) -> Iterator[Outcome]:
+    """The imports of the real logs that are there."""
+    for name, path in importing.logs(IMPORTED).items():
+        speeds = importing.imports(stores, path, plan.rounds)
+        yield Outcome(
+            title=f"import of {name}",
+            database=stores.name,
+            speed=median(speeds[OURS]),
+            bare=compare(speeds, OURS, BARE),
+            bare_target=0.5,
+        )
+
+
+def fence(plan: Plan, url: str) -> Iterator[Cost]:
+    """The cost of following without a gap."""
+    speeds = following.writers(url, plan.rounds, 30 if plan.quick else 150)
+    yield _cost(speeds, NAIVE, UNREAD)
+    yield _cost(speeds, FOLLOWED, UNREAD)
+    yield _cost(speeds, FOLLOWED, NAIVE)
+    speeds = following.reads(url, plan.rounds, 10 if plan.quick else 100)
+    yield _cost(speeds, NO_HOLE, PLAIN)
+    yield _cost(speeds, AT_HOLE, PLAIN)
+
+
+def _noise(plan: Plan, stores: Stores, openers: Openers) -> Outcome:
+    """What a ratio of 1 looks like here."""
+    twins = {OURS: openers[BARE], BARE: openers[BARE]}
+    measure = WRITES[0]
+    speeds = measure.run(twins, plan.rounds, plan.size(measure))
+    return Outcome(title=NOISE, database=stores.name, speed=None, bare=compare(speeds, OURS, BARE))
+
+
+def _outcome(measure: Measure, stores: Stores, speeds: Speeds) -> Outcome:
+    return Outcome(
+        title=measure.title,
+        database=stores.name,
+        speed=median(speeds[OURS]),
+        bare=compare(speeds, OURS, BARE),
+        bare_target=measure.bare_target,
+        peer=compare(speeds, OURS, PEER),
+        peer_target=measure.peer_target if PEER in speeds else None,
+        fast_peer=compare(speeds, OURS, FAST_PEER),
+    )
+
+
+def _cost(speeds: Speeds, name: str, beside: str) -> Cost:
+    ratio = compare(speeds, name, beside)
+    assert ratio is not None
+    return Cost(name, median(speeds[name]), ratio, beside)

@@ -1,0 +1,39 @@
+"""Interleaved rounds, and ratios that compare only what ran side by side."""
+
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import TypeAlias
+
+from msgspec import Struct
+
+Speeds: TypeAlias = dict[str, list[float]]
+"""Events per second (or another speed) of each contender, round by round."""
+
+
+class Ratio(Struct, frozen=True):
+    """How many times as fast one contender was as another in the same round."""
+
+    median: float
+    lowest: float
+    highest: float
+
+
+def interleave(runs: Mapping[str, Callable[[], float]], rounds: int) -> Speeds:
+    """Each run's speed in every round, A B C, B C A, …, after a round that does not count."""
+    names = list(runs)
+    speeds: Speeds = {name: [] for name in names}
+    for run in runs.values():
+        run()
+    for number in range(rounds):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            speeds[name].append(runs[name]())
+    return speeds
+
+
+def compare(speeds: Speeds, name: str, other: str) -> Ratio | None:
+    """`name` beside `other`; None where one of them did not run."""
+    if name not in speeds or other not in speeds:
+        return None
+    ratios = [mine / its for mine, its in zip(speeds[name], speeds[other], strict=True)]
+    return Ratio(median(ratios), min(ratios), max(ratios))
