@@ -6,9 +6,10 @@ from store.cli.migrate import migrate
 from store.cli.open import open_dashboard
 from store.cli.program import hindsight
 from store.cli.stats import stats
+from store.cli.transfer import export, import_
 from store.cli.verify import verify
 
-for command in (migrate, append, events, stats, verify, open_dashboard):
+for command in (migrate, import_, export, append, events, stats, verify, open_dashboard):
     hindsight.add_command(command)
 
 main = hindsight.main

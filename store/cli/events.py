@@ -108,7 +108,7 @@ def events(*, url: str, as_json: bool, **options: Any) -> None:
     wanted = Wanted(**options)
     wanted.check()
     if wanted.follow:
-        with Hindsight(url) as store:
+        with Hindsight(url, read_only=True) as store:
             _print(_followed(store, wanted), as_json=as_json, at_once=True)
     else:
         with open_source(url) as source:

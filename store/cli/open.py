@@ -39,6 +39,6 @@ def open_dashboard(*, source: str, host: str | None, port: int | None) -> None:
 
 def _check_exists(source: str) -> None:
     if "://" in source:
-        Hindsight(source).close()
+        Hindsight(source, read_only=True).close()
     elif not Path(source).is_file():
         raise click.ClickException(f"{source}: no such file")

@@ -49,7 +49,7 @@ class Program(click.Group):
             code = _complain(str(error))
         except OSError as error:
             _discard_output()
-            code = _complain(f"{error.filename or 'output'}: {error.strerror}")
+            code = _complain(f"{error.filename or 'output'}: {error.strerror or error}")
         except click.Abort:
             code = INTERRUPTED
         sys.exit(code)

@@ -41,7 +41,7 @@ def verify(
     """
     if everything == (aggregate_id is not None):
         raise click.UsageError("give either an ID or --all")
-    with Hindsight(url) as store:
+    with Hindsight(url, read_only=True) as store:
         found = _verify(store, aggregate_id)
     if as_json:
         click.echo(msgspec.json.encode(found))

@@ -1,13 +1,16 @@
 """The commands on each database: what they print, and how they exit."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -173,6 +176,10 @@ def test_verify_finds_nothing_wrong(run: Run) -> None:
         ("migrate", "--revision", "nonsense"),
         ("migrate", "--app-role", "nobody"),
         ("open", "nowhere.ndjson"),
+        ("import", "nowhere.ndjson"),
+        ("import", "."),
+        ("export", "nowhere/events.ndjson"),
+        ("export", "--aggregate", "nobody"),
         ("nonsense",),
     ],
 )
@@ -195,7 +202,7 @@ def test_follow_prints_each_event_when_it_comes(filled: Hindsight, store_url: st
         assert json.loads(process.stdout.readline())["position"] == 4
         filled.append("user", "user-1", [NewEvent("Renamed", {})], expected=any_())
         assert json.loads(process.stdout.readline())["position"] == 5
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert (process.wait(), process.stderr.read().strip()) == (130, b"")
         watchdog.cancel()
 
@@ -214,3 +221,89 @@ def test_follow_begins_with_now(filled: Hindsight, run: Run) -> None:
     finally:
         done.set()
         writer.join()
+
+
+@pytest.mark.parametrize("arguments", [["events"], ["stats"], ["append", "user", "u", "Created"]])
+def test_an_interrupt_ends_a_waiting_query_quietly(postgres_url: str, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "store", "--url", postgres_url, *arguments]
+    with psycopg.connect(postgres_url) as blocker:
+        blocker.execute("LOCK TABLE events")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 60
+            while (
+                time.monotonic() < deadline
+                and not blocker.execute(
+                    "SELECT FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass"
+                ).fetchall()
+            ):
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            output, complaint = process.communicate(timeout=30)
+    assert (process.returncode, output, complaint.strip()) == (130, b"", b"")
+
+
+def line(version: int, **changes: Any) -> str:
+    fields = {
+        "event_id": f"{version:032x}",
+        "aggregate_type": "user",
+        "aggregate_id": "user-9",
+        "version": version,
+        "event_type": "Renamed",
+        "data": {},
+        "occurred_at": "2026-01-01T00:00:00Z",
+        "recorded_at": "2026-01-02T00:00:00Z",
+    }
+    return json.dumps(fields | changes) + "\n"
+
+
+@pytest.mark.parametrize("name", ["events.ndjson", "events.ndjson.gz"])
+@pytest.mark.usefixtures("filled")
+def test_an_export_is_known_when_imported(run: Run, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    exported = run("export", str(path))
+    assert (exported.exit_code, exported.stderr) == (0, "exported 4 events\n")
+    assert (path.read_bytes()[:2] == b"\x1f\x8b") is name.endswith(".gz")
+    assert list(tmp_path.glob("*.part")) == []
+    imported = run("import", str(path))
+    assert imported.output == "4 lines: 0 imported, 4 known before, 0 rejected\n"
+
+
+@pytest.mark.usefixtures("filled")
+def test_one_aggregate_is_exported_to_standard_output(run: Run) -> None:
+    exported = run("export", "--aggregate", "user-1")
+    assert [event["version"] for event in documents(exported)] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_failed_export_leaves_the_file_as_it_was(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_text("precious")
+    assert run("export", str(path), "--aggregate", "nobody").exit_code == 2
+    assert [found.read_text() for found in tmp_path.glob("events*")] == ["precious"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_device_is_written_to_not_replaced(run: Run) -> None:
+    assert run("export", "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+
+
+def test_rejected_lines_are_told_kept_and_exit_1(run: Run, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.ndjson"
+    (tmp_path / "events.ndjson").write_text(line(1) + "{}\n" + line(3))
+    result = run("import", str(tmp_path / "events.ndjson"), "--rejects", str(rejects))
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "3 lines: 1 imported, 0 known before, 2 rejected\n",
+    )
+    assert [json.loads(text)["line"] for text in rejects.read_text().splitlines()] == [2, 3]
+    assert [text.partition(":")[0] for text in result.stderr.splitlines()] == ["line 2", "line 3"]
+
+
+def test_versions_from_0_are_renumbered_and_times_restored(run: Run, store_url: str) -> None:
+    command = [sys.executable, "-m", "store", "--url", store_url]
+    command += ["import", "--renumber", "--restore"]
+    subprocess.run(command, input=(line(0) + line(1)).encode(), check=True, timeout=60)
+    events = documents(run("events", "user-9", "--json"))
+    assert [event["version"] for event in events] == [1, 2]
+    assert {event["recorded_at"] for event in events} == {"2026-01-02T00:00:00Z"}
