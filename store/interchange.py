@@ -184,11 +184,7 @@ def _cloud_event_id(source: str, identifier: str) -> UUID:
 
 def _event(line: _Line, position: int) -> Event:
     raw_data, raw_metadata = bytes(line.data), bytes(line.metadata)
-    payload.check_size("data", raw_data)
-    payload.check_size("metadata", raw_metadata)
-    data, metadata = payload.decode(raw_data), payload.decode(raw_metadata)
-    payload.check_depth("data", raw_data, data)
-    payload.check_depth("metadata", raw_metadata, metadata)
+    data, metadata = _decoded("data", raw_data), _decoded("metadata", raw_metadata)
     if not isinstance(metadata, dict):
         raise InvalidEvent("metadata: not a JSON object")
     return Event(
@@ -211,6 +207,14 @@ def _event(line: _Line, position: int) -> Event:
         raw_metadata=raw_metadata,
         digest=None,
     )
+
+
+def _decoded(field: str, raw: bytes) -> Any:
+    payload.check_size(field, raw)
+    value = payload.decode(raw)
+    if len(raw) > 2 * payload.MAX_DEPTH:  # a level takes two bytes
+        payload.check_depth(field, raw, value)
+    return value
 
 
 def _lifted(metadata: dict[str, Any], name: str) -> str | None:

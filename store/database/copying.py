@@ -8,6 +8,7 @@ import psycopg
 from msgspec import Struct
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
+from psycopg.types.string import BytesBinaryDumper
 
 from store.database.batch import Batch, EncodedAppend, EncodedEvent, Refused
 from store.digest import event_digest
@@ -97,6 +98,8 @@ def copy(
         for append, i, version in zip(batch, ids, versions, strict=True)
     ]
     _write_heads(cursor, heads)
+    # Else the driver takes a dumper written in Python for each bytea.
+    cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
     with cursor.copy(_EVENTS) as copied:
         copied.set_types(_EVENT_TYPES)
         for row in _event_rows(heads, order):

@@ -14,7 +14,7 @@ import pytest
 
 from store.errors import InvalidEvent, InvalidSource
 from store.interchange import MAX_LINE_BYTES, format_line, parse_line, read_lines
-from store.payload import MAX_PAYLOAD_BYTES
+from store.payload import MAX_DEPTH, MAX_PAYLOAD_BYTES
 from store.records import Event
 
 OWN: dict[str, Any] = {
@@ -170,6 +170,13 @@ def test_data_that_is_not_json_is_refused_with_its_place(raw: bytes, reason: str
     with pytest.raises(InvalidEvent) as refusal:
         parse_line(own_with("data", raw), position=1)
     assert reason in str(refusal.value)
+
+
+def test_the_shortest_payload_nested_too_deep_is_refused() -> None:
+    deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    assert parse_line(own_with("data", deepest), position=1).raw_data == deepest
+    with pytest.raises(InvalidEvent, match="data: nested more than 200 deep"):
+        parse_line(own_with("data", b"[" + deepest + b"]"), position=1)
 
 
 def test_metadata_is_checked_like_data() -> None:
