@@ -45,7 +45,7 @@ class NewEvent(Struct, frozen=True):
             utc("occurred_at", self.occurred_at)
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Struct, frozen=True, kw_only=True, gc=False):
     """A stored event.
 
     `version` counts within the aggregate, `position` orders the whole store. `event_version` is the

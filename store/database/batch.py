@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 
-class EncodedEvent(Struct, frozen=True):
+class EncodedEvent(Struct, frozen=True, gc=False):
     """An event as its row will hold it. `recorded_at` is None but where history is restored."""
 
     event_id: UUID

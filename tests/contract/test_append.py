@@ -401,6 +401,23 @@ def test_a_store_opened_to_read_takes_no_append(store: Hindsight, store_url: str
     assert last_position(store) == 1
 
 
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_change_after_the_callers_snapshot_is_a_conflict_of_unknown_version(
+    postgres_url: str, isolation: str
+) -> None:
+    engine = create_engine(
+        postgres_url.replace("postgresql:", "postgresql+psycopg:"), isolation_level=isolation
+    )
+    with Hindsight(postgres_url) as store, engine.connect() as connection:
+        add(store, "a")
+        connection.execute(text("SELECT count(*) FROM events"))
+        add(store, "a")
+        with pytest.raises(VersionConflict) as conflict:
+            add(store, "a", expected=exact(1), connection=connection)
+    assert (conflict.value.expected, conflict.value.actual) == (1, None)
+    engine.dispose()
+
+
 @pytest.mark.parametrize("count", [1, 100])
 @pytest.mark.parametrize("expected", ["none", "exact", "any"])
 def test_an_append_that_meets_nobody_is_one_round_trip(
