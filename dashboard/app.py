@@ -80,7 +80,7 @@ async def healthz(_request: Request) -> Response:
 def readyz(_request: Request) -> Response:
     """The source answers."""
     try:
-        next(iter(resources.source().feed(backward=True, limit=1)), None)
+        resources.is_empty()
     except EventStoreError as error:
         return JSONResponse({"status": "unavailable", "reason": str(error)}, status_code=503)
     return JSONResponse({"status": "ok"})

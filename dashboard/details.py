@@ -30,9 +30,7 @@ def show(view: View, outline: Outline, chosen: int | None) -> None:
     event = next(
         resources.source().events(view.aggregate or "", from_version=chosen, to_version=chosen)
     )
-    colour = text_colour(
-        colours(resources.counts().events_by_type).get(event.event_type), dark=is_dark()
-    )
+    colour = text_colour(colours(resources.event_types()).get(event.event_type), dark=is_dark())
     name = f':color[{markdown(event.event_type)}]{{foreground="{colour}"}}'
     st.subheader(f"{event.version} {name}", anchor=False)
     st.table(_facts(event), border="horizontal", hide_header=True, alt="The event's facts")

@@ -45,12 +45,14 @@ def show(view: View) -> None:
 
 
 def _type_picker() -> str | None:
-    types = resources.counts().aggregates_by_type
-    if len(types) < 2:
+    counts = resources.counts()
+    if counts is None:
+        return st.query_params.get("type")
+    if len(counts.aggregates_by_type) < 2:
         return None
     chosen = st.selectbox(
         "Type",
-        [ALL_TYPES, *sorted(types)],
+        [ALL_TYPES, *sorted(counts.aggregates_by_type)],
         key="type",
         bind="query-params",
         label_visibility="collapsed",
@@ -83,7 +85,8 @@ def _matches(view: View, prefix: str, aggregate_type: str | None, order: Aggrega
 
 
 def _several_types() -> bool:
-    return len(resources.counts().aggregates_by_type) > 1
+    counts = resources.counts()
+    return counts is not None and len(counts.aggregates_by_type) > 1
 
 
 def _columns(*, several_types: bool) -> dict[str, Any]:

@@ -1,27 +1,31 @@
-"""What all sessions of the process share: the one source, and the outlines read from it."""
+"""What all sessions of the process share: the one source, and what was read from it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import streamlit as st
 
+from dashboard.counting import Counting
 from dashboard.outline import Outlines
 from store.records import Counts
 from store.sources import EventSource
 
-COUNTS_AGE = "2s"
-
 _sources: list[EventSource] = []
+_countings: list[Counting] = []
 
 
 @contextmanager
 def shared(source: EventSource) -> Iterator[None]:
     """Let the pages read `source` within the block."""
+    counting = Counting(source)
     _sources.append(source)
+    _countings.append(counting)
     try:
         yield
     finally:
+        _countings.remove(counting)
         _sources.remove(source)
+        counting.close()
         st.cache_resource.clear()
 
 
@@ -36,7 +40,17 @@ def outlines() -> Outlines:
     return Outlines(source())
 
 
-@st.cache_resource(ttl=COUNTS_AGE, show_spinner=False)
-def counts() -> Counts:
-    """How much the source holds, at most two seconds ago."""
-    return source().counts()
+def counts() -> Counts | None:
+    """How much the source holds, as far as it was counted; None where it never was."""
+    return _countings[-1].latest()
+
+
+def event_types() -> Collection[str]:
+    """The source's event types; none before it was counted."""
+    known = counts()
+    return known.events_by_type if known else ()
+
+
+def is_empty() -> bool:
+    """Whether the source has no event."""
+    return next(iter(source().feed(backward=True, limit=1)), None) is None

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard import finder, history, navigation, newest, resources
 
 view = navigation.current()
-if not resources.counts().events:
+if resources.is_empty():
     newest.show_empty()
     st.stop()
 with st.sidebar:
@@ -14,3 +14,5 @@ if view.aggregate is None:
     newest.show()
 else:
     history.show(view)
+if resources.counts() is None:
+    newest.show_once_counted()
