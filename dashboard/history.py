@@ -24,7 +24,8 @@ from dashboard.view import View
 from store.errors import AggregateNotFound
 from store.records import AggregateSummary, Event
 
-DETAILS_WIDTH = 400
+LIST_COLUMNS, EVENT_COLUMNS = 3, 2
+COLUMN_WIDTH = 165
 
 
 def show(view: View) -> None:
@@ -47,12 +48,12 @@ def show(view: View) -> None:
     _header(head, len(outline))
     chosen = _chosen(view, head, outline, shown)
     _chart(view, outline, shown, chosen)
-    # Not columns: where there is no room beside the list, the event goes below it.
-    with st.container(horizontal=True):
-        with st.container():
-            _list(view, outline, shown, chosen)
-        with st.container(width=DETAILS_WIDTH, key="event"):
-            details.show(view, outline, chosen)
+    # Where there is no room beside the list, the event goes below it.
+    grid = st.grid(LIST_COLUMNS + EVENT_COLUMNS, min_column_width=COLUMN_WIDTH)
+    with grid.cell(column_span=LIST_COLUMNS):
+        _list(view, outline, shown, chosen)
+    with grid.cell(column_span=EVENT_COLUMNS), st.container(key="event"):
+        details.show(view, outline, chosen)
 
 
 def _header(head: AggregateSummary, events: int) -> None:
@@ -96,9 +97,9 @@ def _chart(view: View, outline: Outline, shown: Outline, chosen: int | None) -> 
     span_shown = _stretch(view, outline)
     lanes = arrange(shown, start=span_shown.start, end=span_shown.end)
     key = "timeline"
-    types = resources.counts().events_by_type
+    types = colours(resources.event_types())
     st.plotly_chart(
-        charts.timeline(lanes, colours(types), chosen=_place(lanes, shown, chosen), dark=is_dark()),
+        charts.timeline(lanes, types, chosen=_place(lanes, shown, chosen), dark=is_dark()),
         key=key,
         height=charts.height(lanes),
         on_select=lambda: _on_chart(key, view),
@@ -180,7 +181,7 @@ def _list(view: View, outline: Outline, shown: Outline, chosen: int | None) -> N
         rows=len(events),
         columns=_columns(stamp_width(frame)),
         chosen=next((i for i, event in enumerate(events) if event.version == chosen), None),
-        colours=colours(resources.counts().events_by_type),
+        colours=colours(resources.event_types()),
         alt="Events of the aggregate",
     )
 

@@ -7,7 +7,7 @@ import msgspec
 
 from dashboard.outline import Outline
 
-PAGE_EVENTS = 25
+PAGE_EVENTS = 15
 
 
 class ListPage(msgspec.Struct, frozen=True, kw_only=True):

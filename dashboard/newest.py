@@ -18,20 +18,26 @@ from store.records import Counts, Event
 
 NEWEST_EVENTS = 50
 EMPTY_WIDTH = 640
-TYPES_WIDTH = 280
+# The types take the last column, where there is room for all of them, else they go below.
+COLUMNS = 4
+COLUMN_WIDTH = 210
 VISIBLE_ROWS = 22
 
 
 def show() -> None:
-    """Counts, the newest events, and the event types."""
+    """Counts, once there are some, the newest events, and the event types."""
     counts = resources.counts()
     events = list(resources.source().feed(backward=True, limit=NEWEST_EVENTS))
     st.header(markdown(resources.source().info.name), anchor=False)
-    _figures(counts, events)
-    with st.container(horizontal=True):
-        with st.container():
-            _newest(counts, events)
-        with st.container(width=TYPES_WIDTH):
+    if counts:
+        _figures(counts, events)
+    else:
+        st.caption("Counting the events …")
+    grid = st.grid(COLUMNS, min_column_width=COLUMN_WIDTH)
+    with grid.cell(column_span=COLUMNS - 1):
+        _newest(events)
+    if counts:
+        with grid.cell():
             _types(counts)
 
 
@@ -46,6 +52,13 @@ def show_empty() -> None:
         st.caption("Then reload this page.")
 
 
+@st.fragment(run_every=1)
+def show_once_counted() -> None:
+    """Show the page again, with figures and colours, when the source has been counted."""
+    if resources.counts():
+        st.rerun()
+
+
 def _figures(counts: Counts, events: Sequence[Event]) -> None:
     with st.container(horizontal=True, gap="large"):
         st.metric("Events", f"{counts.events:,}", width="content")
@@ -56,7 +69,7 @@ def _figures(counts: Counts, events: Sequence[Event]) -> None:
             st.metric("Last event", last, width="content")
 
 
-def _newest(counts: Counts, events: Sequence[Event]) -> None:
+def _newest(events: Sequence[Event]) -> None:
     st.subheader("Newest events", anchor=False)
     frame = feed_rows(events)
     pick(
@@ -65,7 +78,7 @@ def _newest(counts: Counts, events: Sequence[Event]) -> None:
         key="newest",
         rows=min(len(events), VISIBLE_ROWS),
         columns=_columns(stamp_width(frame)),
-        colours=colours(counts.events_by_type),
+        colours=colours(resources.event_types()),
         alt="Newest events of the store",
     )
 
@@ -73,9 +86,9 @@ def _newest(counts: Counts, events: Sequence[Event]) -> None:
 def _columns(stamps: int) -> dict[str, Any]:
     return {
         "Occurred (UTC)": st.column_config.TextColumn(width=stamps),
-        "Aggregate": st.column_config.TextColumn(width=190),
+        "Aggregate": st.column_config.TextColumn(width=150),
+        "Event": st.column_config.TextColumn(width=156),
         "Version": st.column_config.NumberColumn(format="%d", width=60),
-        "Event": st.column_config.TextColumn(width=160),
     }
 
 

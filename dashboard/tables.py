@@ -48,8 +48,8 @@ def feed_rows(events: Sequence[Event]) -> pd.DataFrame:
         {
             "Occurred (UTC)": [short_stamp(e.occurred_at) for e in events],
             "Aggregate": [e.aggregate_id for e in events],
-            "Version": [e.version for e in events],
             "Event": [e.event_type for e in events],
+            "Version": [e.version for e in events],
             "Data": [summary(e.data) for e in events],
         }
     )
