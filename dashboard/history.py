@@ -45,7 +45,8 @@ def show(view: View) -> None:
         None if view.since is None else to_microseconds(view.since),
         None if view.until is None else to_microseconds(view.until),
     )
-    _header(head, len(outline))
+    left_out = resources.outlines().left_out(head, outline)
+    _header(head, len(outline), left_out)
     chosen = _chosen(view, head, outline, shown)
     _chart(view, outline, shown, chosen)
     # Where there is no room beside the list, the event goes below it.
@@ -56,7 +57,7 @@ def show(view: View) -> None:
         details.show(view, outline, chosen)
 
 
-def _header(head: AggregateSummary, events: int) -> None:
+def _header(head: AggregateSummary, events: int, left_out: int) -> None:
     st.set_page_config(page_title=f"{head.aggregate_id} · Hindsight")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header(code_span(head.aggregate_id), anchor=False)
@@ -68,7 +69,9 @@ def _header(head: AggregateSummary, events: int) -> None:
             args=(View(),),
         )
     active = f"last active {relative(head.last_occurred_at, now())}"
-    st.caption(f"{markdown(head.aggregate_type)} · {_extent(head, events)} · {active}")
+    st.caption(f"{markdown(head.aggregate_type)} · {_extent(head, events + left_out)} · {active}")
+    if left_out:
+        st.caption(f"Only the newest {events:,} events are on this page.")
 
 
 def _extent(head: AggregateSummary, events: int) -> str:

@@ -47,9 +47,9 @@ def show_empty() -> None:
         st.subheader("This store has no events yet", anchor=False)
         st.markdown("Append some from a service, or bring an event log in:")
         st.code("hindsight import events.ndjson.gz", language=None)
+        st.caption("Then reload this page.")
         st.markdown("A file can also be looked at where it is:")
         st.code("hindsight open events.ndjson.gz", language=None)
-        st.caption("Then reload this page.")
 
 
 @st.fragment(run_every=1)

@@ -96,6 +96,13 @@ class Outlines:
         self._known: OrderedDict[str, Outline] = OrderedDict()
         self._lock = Lock()
 
+    def left_out(self, head: AggregateSummary, outline: Outline) -> int:
+        """How many of the aggregate's oldest events its outline leaves out."""
+        first = self._source.info.first_version
+        # A history may have gaps: only beyond the limit are versions left out, not missing.
+        cut = head.version - first >= self._limit
+        return int(outline.versions[0]) - first if cut else 0
+
     def outline(self, head: AggregateSummary) -> Outline:
         """The events of the aggregate up to the head's version."""
         with self._lock:

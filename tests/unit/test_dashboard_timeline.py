@@ -102,8 +102,18 @@ def test_an_outline_reads_only_what_it_does_not_know(tmp_path: Path) -> None:
 
 def test_of_a_very_long_history_the_newest_events_are_outlined(tmp_path: Path) -> None:
     with NdjsonSource(write_log(tmp_path / "log.ndjson", 10)) as source:
-        short = Outlines(source, limit=4).outline(source.aggregate("thing-1"))
+        outlines = Outlines(source, limit=4)
+        head = source.aggregate("thing-1")
+        short = outlines.outline(head)
         assert short.versions.tolist() == [7, 8, 9, 10]
+        assert outlines.left_out(head, short) == 6
+
+
+def test_of_a_history_that_has_its_limit_nothing_is_left_out(tmp_path: Path) -> None:
+    with NdjsonSource(write_log(tmp_path / "log.ndjson", 10)) as source:
+        outlines = Outlines(source, limit=10)
+        head = source.aggregate("thing-1")
+        assert outlines.left_out(head, outlines.outline(head)) == 0
 
 
 def test_a_stretch_of_time_is_half_open() -> None:
