@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 from psycopg.pq import Format
 from psycopg.rows import TupleRow
+from psycopg.types.array import ListBinaryDumper
 from psycopg.types.numeric import Int8
 from psycopg.types.string import ByteaBinaryLoader
 from uuid_utils.compat import uuid7
@@ -126,6 +127,7 @@ class BarePostgreSQL:
         connection = psycopg.connect(self._url, autocommit=True)
         connection.adapters.register_loader("json", ByteaBinaryLoader)
         connection.execute("SET timezone TO 'UTC'")
+        connection.adapters.register_dumper(list, ListBinaryDumper)  # the text one escapes by regex
         cursor = psycopg.RawCursor(connection)
         cursor.format = Format.BINARY
         self._connections.append(connection)
