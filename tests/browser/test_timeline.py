@@ -9,6 +9,8 @@ from axe_playwright_python.sync_playwright import (  # type: ignore[import-untyp
 )
 from playwright.sync_api import BrowserContext, Page, expect
 
+from store import Hindsight
+from store.transfer import import_events
 from tests.browser.conftest import Serve
 from tests.browser.timeline import (
     EVENTS,
@@ -133,6 +135,24 @@ def test_back_returns_to_the_event_before(page: Page, scoop: str) -> None:
     expect(chosen_event(page)).to_contain_text("1222 ")
     click_row(page, EVENTS, 7)
     expect(chosen_event(page)).to_contain_text("1218 ")
+
+
+def test_a_history_is_found_and_read_on_postgresql(
+    page: Page, serve: Serve, postgres_url: str, data_sets: Path
+) -> None:
+    log = data_sets / "receipt_wabo" / "events.ndjson.gz"
+    with Hindsight(postgres_url) as store, log.open("rb") as stream:
+        import_events(store.log, stream)
+        longest = store.aggregates(order="longest", limit=1).items[0].aggregate_id
+    open_view(page, serve(postgres_url) + "/timeline?order=Longest")
+    expect(page.get_by_test_id("stMetric").first).to_contain_text("8,577")
+    search(page, longest)
+    click_row(page, MATCHES, 0)
+    expect(page.get_by_role("heading", name=longest)).to_be_visible()
+    expect(chosen_event(page)).to_contain_text("25 ")
+    click_row(page, EVENTS, 1)
+    expect(chosen_event(page)).to_contain_text("24 ")
+    expect(page.get_by_role("row", name="Recorded")).to_be_visible()
 
 
 @pytest.mark.parametrize(
