@@ -89,8 +89,8 @@ def _chosen(view: View, head: AggregateSummary, outline: Outline, shown: Outline
         return view.version
     first = int(outline.versions[0])
     st.warning(
-        f"{code_span(head.aggregate_id)} has no version {view.version}; it has {first} to "
-        f"{head.version}. Choose an event below.",
+        f"{code_span(head.aggregate_id)} has no version {view.version} on this page, which has "
+        f"{first} to {head.version}. Choose an event below.",
         icon=":material/error:",
     )
     return None

@@ -159,7 +159,7 @@ def test_a_history_is_found_and_read_on_postgresql(
     ("query", "message"),
     [
         ("aggregate=main/nosuch", "There is no aggregate main/nosuch here."),
-        ("aggregate=main/aws&version=9999", "main/aws has no version 9999; it has 1 to 1225."),
+        ("aggregate=main/aws&version=9999", "no version 9999 on this page, which has 1 to 1225."),
         ("aggregate=main/aws&version=x", "version: 'x' is not a version number"),
         ("aggregate=main/aws&since=yesterday", "since: 'yesterday' is not a time"),
     ],
@@ -198,6 +198,9 @@ def test_a_narrow_window_shows_what_happened_to_which_aggregate(
     # Columns out of sight have no cells.
     expect(cell(page, NEWEST, 0, 1)).to_have_text("main/ty")
     expect(cell(page, NEWEST, 0, 2)).to_have_text("PackageVersionReleased")
+    table = page.locator(f".st-key-{NEWEST}").bounding_box()
+    assert table is not None
+    assert table["width"] > 400, "the third column is cut off"
 
 
 def test_nothing_is_wider_than_a_narrow_window(new_context: NewContext, scoop: str) -> None:
