@@ -32,14 +32,9 @@ def encode_append(append: Append, context: Context, now: datetime) -> EncodedApp
     )
 
 
-def encode_event(
-    event: NewEvent,
-    inherited: Mapping[str, Any],
-    now: datetime,
-    recorded_at: datetime | None = None,
-) -> EncodedEvent:
+def encode_event(event: NewEvent, inherited: Mapping[str, Any], now: datetime) -> EncodedEvent:
     """The event as a row; `inherited` metadata gives way to the event's own."""
-    if not isinstance(event.metadata, Mapping):
+    if type(event.metadata) is not dict and not isinstance(event.metadata, Mapping):
         raise InvalidEvent(f"metadata: {type(event.metadata).__name__} is not a JSON object")
     metadata = {**inherited, **event.metadata} if inherited else event.metadata
     return EncodedEvent(
@@ -52,7 +47,7 @@ def encode_event(
         lifted(metadata, "causation_id"),
         lifted(metadata, "actor"),
         event.occurred_at.astimezone(UTC) if event.occurred_at else now,
-        recorded_at,
+        None,
     )
 
 

@@ -36,8 +36,9 @@ def encode(field: str, value: Any) -> bytes:
         raise InvalidEvent(_first_fault(field, value) or f"{field}: {error}") from None
     if not faithful:
         raise InvalidEvent(_first_fault(field, value) or f"{field}: does not survive JSON")
-    check_size(field, encoded)
-    check_depth(field, encoded, value)
+    if len(encoded) > MAX_DEPTH:
+        check_size(field, encoded)
+        check_depth(field, encoded, value)
     return encoded
 
 

@@ -18,7 +18,7 @@ AggregateOrder: TypeAlias = Literal["id", "recent", "longest"]
 """By id ascending, by newest event first, or by version, longest history first."""
 
 
-class NewEvent(Struct, frozen=True):
+class NewEvent(Struct, frozen=True, gc=False):
     """An event to append.
 
     `data` is any JSON value and `metadata` a JSON object, both made of dict, list, str, int, float,

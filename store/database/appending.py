@@ -10,7 +10,7 @@ from psycopg.pq import Format
 from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.numeric import Int4, Int8
 
-from store.database import loaders
+from store.database import adaption
 from store.database.batch import Batch, EncodedAppend, EncodedEvent, Inserted, Refused
 
 Cursor: TypeAlias = psycopg.RawCursor[TupleRow]
@@ -121,7 +121,7 @@ def insert_within(
 ) -> Inserted | Refused:
     """Append in the transaction that `connection` is in, leaving it usable when refused."""
     cursor = _cursor(connection)
-    loaders.register(cursor)
+    adaption.register_foreign(cursor)
     if len(batch) == 1:
         return _insert_one(cursor, batch[0], clock)
     cursor.execute(b"SAVEPOINT event_store_append")

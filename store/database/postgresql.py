@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from store import payload, tables
-from store.database import appending, loaders
+from store.database import adaption, appending
 from store.database.batch import Batch, ConnectionLost, Inserted, Refused
 from store.database.copying import copy
 from store.errors import (
@@ -73,7 +73,7 @@ class PostgreSQL:
         if connection is not None:
             with _foreign(connection) as driver:
                 cursor = psycopg.Cursor(driver, row_factory=tuple_row)
-                loaders.register(cursor)
+                adaption.register_foreign(cursor)
                 return cursor.execute(sql, parameters, binary=True).fetchall()
 
         def run(connection: Driver) -> list[TupleRow]:
@@ -226,7 +226,7 @@ def _foreign(connection: Connection, batch: Batch = ()) -> Iterator[psycopg.Conn
 
 
 def _prepare_connection(connection: Any, _record: object) -> None:
-    loaders.register_json(connection)
+    adaption.register_own(connection)
     connection.execute("SET timezone TO 'UTC'")
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
+from msgspec import json
 from sqlalchemy import URL, Connection, Select, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
@@ -30,6 +31,9 @@ from store.records import Event
 from store.tables import moment_text
 
 T = TypeVar("T")
+_Head: TypeAlias = tuple[str | None, int, str]
+"""Type, version, and when the last event was recorded; no type where nothing was."""
+
 MINIMUM_SQLITE = (3, 40, 0)
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another writer."""
@@ -41,8 +45,7 @@ _INSERT = """
     ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)
 """
 _HEAD = "SELECT aggregate_type, version, last_recorded_at FROM aggregates WHERE aggregate_id = ?"
-_KNOWN_ONE = "SELECT event_id FROM events WHERE aggregate_id = ? AND event_id = ?"
-_KNOWN_MANY = """
+_KNOWN = """
     SELECT event_id FROM events
     WHERE aggregate_id = ? AND event_id IN (SELECT value FROM json_each(?))
 """
@@ -72,6 +75,8 @@ class SQLite:
             isolation_level="AUTOCOMMIT",
             pool_size=10,
             max_overflow=20,
+            # Nothing to roll back: who begins a transaction here ends it before going.
+            pool_reset_on_return=None,
             connect_args={"timeout": 0, "check_same_thread": False, "cached_statements": 256},
         )
         listen(self.engine, "connect", _prepare_connection)
@@ -127,12 +132,12 @@ class SQLite:
         )
 
     def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-        with self._driver() as driver, _immediate(driver):
-            return _insert(driver, batch, clock)
+        with self._driver() as driver:
+            return _insert_alone(driver, batch, clock)
 
     def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
-        with self._driver() as driver, _immediate(driver):
-            outcome = _insert(driver, batch, clock, order)
+        with self._driver() as driver:
+            outcome = _insert_alone(driver, batch, clock, order)
         return outcome if isinstance(outcome, Refused) else None
 
     def insert_within(
@@ -149,7 +154,8 @@ class SQLite:
                         "the connection is in autocommit mode; begin a transaction"
                     )
                 _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
-            return _insert(driver, batch, clock)
+            refused = _refused(driver, batch)
+            return refused if any(refused.known) else _insert(driver, batch, clock)
 
     def last_position(self) -> int:
         [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
@@ -290,25 +296,74 @@ def _named(error: BaseException | None) -> Exception:
     return EventStoreError(message)
 
 
+def _insert_alone(
+    driver: sqlite3.Connection,
+    batch: Batch,
+    clock: datetime | None,
+    order: Sequence[int] | None = None,
+) -> Inserted | Refused:
+    """Append in a transaction of its own.
+
+    Known ids are left to the unique index: to look each up first would cost as much as to write it.
+    """
+    try:
+        with _immediate(driver):
+            return _insert(driver, batch, clock, order)
+    except sqlite3.IntegrityError:
+        refused = _refused(driver, batch)
+        if not any(refused.known):
+            raise
+        return refused
+
+
 def _insert(
     driver: sqlite3.Connection,
     batch: Batch,
     clock: datetime | None,
     order: Sequence[int] | None = None,
 ) -> Inserted | Refused:
-    heads = [driver.execute(_HEAD, (append.aggregate_id,)).fetchone() for append in batch]
-    known = [
-        _known_ids(driver, append) if head else frozenset[UUID]()
+    """Append in the transaction under way.
+
+    Raises:
+        sqlite3.IntegrityError: an event id is known; some of the batch may be written.
+    """
+    heads = _heads(driver, batch)
+    fit = all(
+        append.expected in {None, head[1]} and head[0] in {None, append.aggregate_type}
         for append, head in zip(batch, heads, strict=True)
-    ]
-    versions = [head[1] if head else 0 for head in heads]
-    as_expected = all(
-        append.expected in {None, version} and (not head or head[0] == append.aggregate_type)
-        for append, head, version in zip(batch, heads, versions, strict=True)
     )
-    if any(known) or not as_expected:
-        return Refused([head[0] if head else None for head in heads], versions, known)
-    now = moment_text(clock or datetime.now(UTC))
+    if not fit:
+        return _refused(driver, batch)
+    rows = _write(driver, batch, heads, moment_text(clock or datetime.now(UTC)), order)
+    moments = {text: datetime.fromisoformat(text) for text in {row[2] for row in rows}}
+    recorded = [moments[row[2]] for row in rows]
+    positions = _last_positions(driver, len(rows))
+    versions = [version for _, version, _ in heads]
+    return Inserted(versions, positions, recorded, [row[-1] for row in rows])
+
+
+def _heads(driver: sqlite3.Connection, batch: Batch) -> list[_Head]:
+    found = [driver.execute(_HEAD, (append.aggregate_id,)).fetchone() for append in batch]
+    return [head or (None, 0, "") for head in found]
+
+
+def _refused(driver: sqlite3.Connection, batch: Batch) -> Refused:
+    heads = _heads(driver, batch)
+    return Refused(
+        [kind for kind, _, _ in heads],
+        [version for _, version, _ in heads],
+        [_known_ids(driver, append) for append in batch],
+    )
+
+
+def _write(
+    driver: sqlite3.Connection,
+    batch: Batch,
+    heads: Sequence[_Head],
+    now: str,
+    order: Sequence[int] | None,
+) -> list[tuple[Any, ...]]:
+    """Write heads and events; the rows of the events as they got their positions."""
     histories = [
         _rows_under_head(driver, append, head, now)
         for append, head in zip(batch, heads, strict=True)
@@ -318,35 +373,29 @@ def _insert(
         coming = [iter(history) for history in histories]
         rows = [next(coming[index]) for index in order]
     driver.executemany(_INSERT, rows)
-    positions = _last_positions(driver, len(rows))
-    recorded = [datetime.fromisoformat(row[2]) for row in rows]
-    return Inserted(versions, positions, recorded, [row[-1] for row in rows])
+    return rows
 
 
 def _known_ids(driver: sqlite3.Connection, append: EncodedAppend) -> frozenset[UUID]:
-    ids = [str(event.event_id) for event in append.events]
-    if len(ids) == 1:
-        found = driver.execute(_KNOWN_ONE, (append.aggregate_id, ids[0]))
-    else:
-        array = payload.encode("event ids", ids).decode()
-        found = driver.execute(_KNOWN_MANY, (append.aggregate_id, array))
+    ids = json.encode([str(event.event_id) for event in append.events]).decode()
+    found = driver.execute(_KNOWN, (append.aggregate_id, ids))
     return frozenset(UUID(event_id) for (event_id,) in found)
 
 
 def _rows_under_head(
     driver: sqlite3.Connection,
     append: EncodedAppend,
-    head: tuple[str, int, str] | None,
+    head: _Head,
     now: str,
 ) -> list[tuple[Any, ...]]:
     """Write the head; the rows of its events, to be written."""
-    base, latest = (head[1], max(head[2], now)) if head else (0, now)
+    base, latest = head[1], max(head[2], now)
     recorded = [
         moment_text(event.recorded_at) if event.recorded_at else latest for event in append.events
     ]
     occurred = [moment_text(event.occurred_at) for event in append.events]
     version, first, last = base + len(recorded), min(occurred), max(occurred)
-    if head:
+    if base:
         driver.execute(_ADVANCE, (version, first, last, max(recorded), append.aggregate_id))
     else:
         key = (append.aggregate_id, append.aggregate_type)

@@ -1,11 +1,12 @@
-"""How values come out of PostgreSQL: payloads as the bytes they are, times in UTC."""
+"""How values travel: payloads as the bytes they are, times in UTC, arrays in binary."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg.abc import Buffer
-from psycopg.adapt import Loader
+from psycopg.adapt import AdaptersMap, Loader
+from psycopg.types.array import ListBinaryDumper
 from psycopg.types.string import ByteaBinaryLoader
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -20,12 +21,18 @@ class _UtcLoader(Loader):
         return _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True))
 
 
-def register_json(connection: psycopg.Connection[Any]) -> None:
+def register_own(connection: psycopg.Connection[Any]) -> None:
     """For a connection of our own, whose session is in UTC."""
-    connection.adapters.register_loader("json", ByteaBinaryLoader)
+    _register_both_ways(connection.adapters)
 
 
-def register(cursor: psycopg.Cursor[Any]) -> None:
+def register_foreign(cursor: psycopg.Cursor[Any]) -> None:
     """For a cursor on somebody else's connection."""
-    cursor.adapters.register_loader("json", ByteaBinaryLoader)
+    _register_both_ways(cursor.adapters)
     cursor.adapters.register_loader("timestamptz", _UtcLoader)
+
+
+def _register_both_ways(adapters: AdaptersMap) -> None:
+    adapters.register_loader("json", ByteaBinaryLoader)
+    # The driver sends arrays as literals, escaped in Python, unless told to pack them.
+    adapters.register_dumper(list, ListBinaryDumper)
