@@ -139,7 +139,8 @@ def parse_url(url: str) -> URL:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):
-        raise InvalidSource(f"{url!r} is no URL; use sqlite:///PATH or postgresql://…") from None
+        shown = "this" if "@" in url else repr(url)  # what stands before an @ may be a password
+        raise InvalidSource(f"{shown} is no URL; use sqlite:///PATH or postgresql://…") from None
     if backend == "postgres":
         return parsed.set(drivername="postgresql")
     if backend not in {"sqlite", "postgresql"}:

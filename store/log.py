@@ -10,7 +10,14 @@ from sqlalchemy import Connection
 
 from store import payload
 from store.database import Database
-from store.database.batch import Batch, ConnectionLost, EncodedAppend, Inserted, Refused
+from store.database.batch import (
+    Batch,
+    ConnectionLost,
+    EncodedAppend,
+    EncodedEvent,
+    Inserted,
+    Refused,
+)
 from store.encoding import NO_CONTEXT, encode_append
 from store.errors import (
     AggregateTypeMismatch,
@@ -223,27 +230,8 @@ def _appended(batch: Batch, inserted: Inserted) -> dict[str, Appended]:
     written: dict[str, Appended] = {}
     for append, base in zip(batch, inserted.base_versions, strict=True):
         events = tuple(
-            Event(
-                aggregate_type=append.aggregate_type,
-                aggregate_id=append.aggregate_id,
-                version=version,
-                position=position,
-                event_id=event.event_id,
-                event_type=event.event_type,
-                event_version=event.event_version,
-                schema_version=event.event_version,
-                data=payload.decode(event.data),
-                metadata=payload.decode(event.metadata),
-                correlation_id=event.correlation_id,
-                causation_id=event.causation_id,
-                actor=event.actor,
-                occurred_at=event.occurred_at,
-                recorded_at=recorded_at,
-                raw_data=event.data,
-                raw_metadata=event.metadata,
-                digest=digest,
-            )
-            for version, (event, (position, recorded_at, digest)) in enumerate(
+            _event(append, event, version, row)
+            for version, (event, row) in enumerate(
                 zip(append.events, rows, strict=False), start=base + 1
             )
         )
@@ -252,6 +240,39 @@ def _appended(batch: Batch, inserted: Inserted) -> dict[str, Appended]:
             events=events, version=last.version, position=last.position, duplicate=False
         )
     return written
+
+
+def _event(
+    append: EncodedAppend,
+    event: EncodedEvent,
+    version: int,
+    row: tuple[int, datetime, bytes],
+) -> Event:
+    position, recorded_at, digest = row
+    data, metadata = event.decoded or (
+        payload.decode(event.data),
+        payload.decode(event.metadata),
+    )
+    return Event(
+        aggregate_type=append.aggregate_type,
+        aggregate_id=append.aggregate_id,
+        version=version,
+        position=position,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        event_version=event.event_version,
+        schema_version=event.event_version,
+        data=data,
+        metadata=metadata,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        actor=event.actor,
+        occurred_at=event.occurred_at,
+        recorded_at=recorded_at,
+        raw_data=event.data,
+        raw_metadata=event.metadata,
+        digest=digest,
+    )
 
 
 def _check_all_known(append: EncodedAppend, known: frozenset[Any]) -> None:

@@ -20,8 +20,8 @@ MAX_DEPTH = 200
 """The codec recurses, so a deeper payload could be written here and not be read elsewhere."""
 
 
-def encode(field: str, value: Any) -> bytes:
-    """The JSON bytes of `value`, made of dict, list, str, int, float, bool and None.
+def encode(field: str, value: Any) -> tuple[bytes, Any]:
+    """`value`, made of dict, list, str, int, float, bool and None, as JSON bytes and as a copy.
 
     Raises:
         InvalidEvent: `value` holds something else, NaN, an infinity, a lone surrogate, is nested
@@ -31,7 +31,8 @@ def encode(field: str, value: Any) -> bytes:
     """
     try:
         encoded = _encode(value)
-        faithful = decode(encoded) == value
+        copy = decode(encoded)
+        faithful = copy == value
     except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidEvent(_first_fault(field, value) or f"{field}: {error}") from None
     if not faithful:
@@ -39,7 +40,7 @@ def encode(field: str, value: Any) -> bytes:
     if len(encoded) > MAX_DEPTH:
         check_size(field, encoded)
         check_depth(field, encoded, value)
-    return encoded
+    return encoded, copy
 
 
 def check_size(field: str, encoded: bytes) -> None:

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from msgspec import Struct
 
 
 class EncodedEvent(Struct, frozen=True, gc=False):
-    """An event as its row will hold it. `recorded_at` is None but where history is restored."""
+    """An event as its row will hold it. `recorded_at` is None but where history is restored.
+
+    `decoded` is data and metadata as they will be read, where they are at hand.
+    """
 
     event_id: UUID
     event_type: str
@@ -21,6 +24,7 @@ class EncodedEvent(Struct, frozen=True, gc=False):
     actor: str | None
     occurred_at: datetime
     recorded_at: datetime | None
+    decoded: tuple[Any, dict[str, Any]] | None = None
 
 
 class EncodedAppend(Struct, frozen=True):

@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow, tuple_row
 from sqlalchemy import URL, Connection, Select, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection
 
 from store import payload, tables
@@ -203,6 +204,10 @@ class PostgreSQL:
             return self.engine.raw_connection()
         except psycopg.Error as error:
             raise StoreUnavailable(f"no connection: {_first_line(error)}") from error
+        except PoolTimeout as error:
+            raise DatabaseBusy(
+                "all 30 connections of this process have been in use for 30 s"
+            ) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from msgspec import json
 from sqlalchemy import URL, Connection, Select, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from store import payload, tables
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
@@ -193,6 +194,10 @@ class SQLite:
             pooled = self.engine.raw_connection()
         except sqlite3.Error as error:
             raise _named(error) from error
+        except PoolTimeout as error:
+            raise DatabaseBusy(
+                "all 30 connections of this process have been in use for 30 s"
+            ) from error
         try:
             with _translated():
                 yield pooled.driver_connection  # type: ignore[misc]

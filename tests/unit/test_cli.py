@@ -72,6 +72,7 @@ def test_no_command_shows_the_help() -> None:
         (("verify", "--all", "--url", "nonsense"), "'nonsense' is no URL"),
         (("migrate", "--url", "mysql://x/y"), "mysql: use sqlite:///PATH or postgresql://"),
         (("migrate", "--url", "postgresql://h:port/x"), "is no URL"),
+        (("migrate", "--url", "postgresql://me:secret@h:port/x"), "error: this is no URL"),
         (("migrate", "--url", "sqlite:////proc/none/x.db"), "/proc/none: No such file"),
         (("migrate", "--url", "sqlite:///x.db", "--app-role", "x"), "SQLite has no roles"),
         (("stats", "--url", "postgresql://u:secret@127.0.0.1:1/x"), "Connection refused"),
