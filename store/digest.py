@@ -1,12 +1,15 @@
 """The fingerprint that ties an event's bytes to its place in its history."""
 
-import struct
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from struct import Struct
 from uuid import UUID
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LENGTH = Struct(">I").pack
+_EVENT = Struct(">q16sI").pack
+_TIME = Struct(">iqI").pack
 
 
 def event_digest(
@@ -29,16 +32,15 @@ def event_digest(
     """
     aggregate = aggregate_id.encode()
     kind = event_type.encode()
+    moment = (occurred_at - _EPOCH) // _MICROSECOND
     return sha256(
         b"".join(
             (
-                struct.pack(">I", len(aggregate)),
+                _LENGTH(len(aggregate)),
                 aggregate,
-                struct.pack(">q16sI", version, event_id.bytes, len(kind)),
+                _EVENT(version, event_id.bytes, len(kind)),
                 kind,
-                struct.pack(
-                    ">iqI", event_version, (occurred_at - _EPOCH) // _MICROSECOND, len(data)
-                ),
+                _TIME(event_version, moment, len(data)),
                 data,
                 metadata,
             )

@@ -19,8 +19,10 @@ NONE: Final = ExpectedVersion(0)
 
 def exact(version: int) -> ExpectedVersion:
     """The aggregate is at `version`, its last event's number; 0 is the same as `none()`."""
-    if type(version) is not int or not 0 <= version < 2**63:
-        raise InvalidEvent(f"expected version: {version!r} is not a whole number from 0")
+    if type(version) is not int or not 0 <= version < 2**62:
+        raise InvalidEvent(
+            f"expected version: {version!r} is not a whole number from 0 below 2**62"
+        )
     return ExpectedVersion(version)
 
 

@@ -1,6 +1,6 @@
 """Appends on PostgreSQL: one statement when nothing stands in the way, a function when it does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ from psycopg.types.numeric import Int4, Int8
 
 from store.database import adaption
 from store.database.batch import Batch, EncodedAppend, EncodedEvent, Inserted, Refused
+from store.digest import event_digest
 
 Cursor: TypeAlias = psycopg.RawCursor[TupleRow]
 
@@ -20,66 +21,84 @@ COLUMNS = (
     " event_type, data, metadata, correlation_id, causation_id, actor, digest"
 )
 
-# In all statements: $1 id, $2 type, $3 count, $4 first and $5 last time, $6 clock, $7 to $15 the
-# events' columns, $16 the expected version where there is one.
+# In all statements: $1 id, $2 type, $3 clock, $4 to $13 the events' columns. Then come, where there
+# are several events, their count, first and last time; then the expected version, if there is one.
+# Where the versions are known before, the digests come along: to compute them costs the server
+# twice what it costs the client.
 _ONE_EVENT = """
-    (SELECT 1 AS number, $7::uuid AS id, $8::text AS type, $9::int AS version, $10::text AS data,
-        $11::text AS metadata, $12::text AS correlation, $13::text AS causation,
-        $14::text AS actor, $15::timestamptz AS occurred) AS e
+    (SELECT 1 AS number, $4::uuid AS id, $5::text AS type, $6::int AS version, $7::text AS data,
+        $8::text AS metadata, $9::text AS correlation, $10::text AS causation, $11::text AS actor,
+        $12::timestamptz AS occurred, $13::bytea AS digest) AS e
 """
 _MANY_EVENTS = """
-    unnest($7::uuid[], $8::text[], $9::int[], $10::text[], $11::text[], $12::text[], $13::text[],
-        $14::text[], $15::timestamptz[])
+    unnest($4::uuid[], $5::text[], $6::int[], $7::text[], $8::text[], $9::text[], $10::text[],
+        $11::text[], $12::timestamptz[], $13::bytea[])
     WITH ORDINALITY AS e (id, type, version, data, metadata, correlation, causation, actor,
-        occurred, number)
+        occurred, digest, number)
 """
 # Both refuse by finding no head: whoever committed in between raised the version, so what the
 # statement's snapshot says of ids and versions still holds for a head that is found.
 _CREATE = """
     INSERT INTO aggregates
-    VALUES ($1::text, $2::text, $3::bigint, $4::timestamptz, $5::timestamptz,
-        coalesce($6::timestamptz, clock_timestamp()))
+    VALUES ($1::text, $2::text, {count}, {first}, {last},
+        coalesce($3::timestamptz, clock_timestamp()))
     ON CONFLICT (aggregate_id) DO NOTHING
     RETURNING 0::bigint AS base, last_recorded_at AS recorded_at
 """
 _ADVANCE = """
     UPDATE aggregates SET
-        version = version + $3::bigint,
-        first_occurred_at = least(first_occurred_at, $4::timestamptz),
-        last_occurred_at = greatest(last_occurred_at, $5::timestamptz),
+        version = version + {count},
+        first_occurred_at = least(first_occurred_at, {first}),
+        last_occurred_at = greatest(last_occurred_at, {last}),
         last_recorded_at = greatest(last_recorded_at,
-            coalesce($6::timestamptz, clock_timestamp()))
+            coalesce($3::timestamptz, clock_timestamp()))
     WHERE aggregate_id = $1::text AND aggregate_type = $2::text AND version = {expected}
     AND NOT EXISTS (SELECT FROM events k WHERE k.aggregate_id = $1::text AND k.event_id {known})
-    RETURNING version - $3::bigint AS base, last_recorded_at AS recorded_at
+    RETURNING version - {count} AS base, last_recorded_at AS recorded_at
 """
-_AS_SEEN = "(SELECT version FROM aggregates WHERE aggregate_id = $1::text)"
+_ONE = {
+    "events": _ONE_EVENT,
+    "known": "= $4::uuid",
+    "count": "1::bigint",
+    "first": "$12::timestamptz",
+    "last": "$12::timestamptz",
+    "expected": "$14::bigint",
+}
+_MANY = {
+    "events": _MANY_EVENTS,
+    "known": "= ANY ($4::uuid[])",
+    "count": "$14::bigint",
+    "first": "$15::timestamptz",
+    "last": "$16::timestamptz",
+    "expected": "$17::bigint",
+}
+_AS_SEEN = {"expected": "(SELECT version FROM aggregates WHERE aggregate_id = $1::text)"}
 
 
-def _statement(head: str, events: str) -> bytes:
+def _statement(head: str, parts: Mapping[str, str]) -> bytes:
     return f"""
-        WITH head AS ({head})
+        WITH head AS ({head.format_map(parts)})
         INSERT INTO events ({COLUMNS})
         SELECT head.base + e.number, e.occurred, head.recorded_at, e.id, e.version, $1::text,
             $2::text, e.type, e.data::json, e.metadata::json, e.correlation, e.causation, e.actor,
-            event_digest($1::text, head.base + e.number, e.id, e.type, e.version, e.occurred,
-                e.data, e.metadata)
-        FROM head, {events}
+            coalesce(e.digest, event_digest($1::text, head.base + e.number, e.id, e.type,
+                e.version, e.occurred, e.data, e.metadata))
+        FROM head, {parts["events"]}
         ORDER BY e.number
         RETURNING position, recorded_at, version, digest
     """.encode()  # noqa: S608 (fixed fragments)
 
 
-def _statements(events: str, known: str) -> dict[str, bytes]:
+def _statements(parts: Mapping[str, str]) -> dict[str, bytes]:
     return {
-        "create": _statement(_CREATE, events),
-        "advance": _statement(_ADVANCE.format(expected="$16::bigint", known=known), events),
-        "extend": _statement(_ADVANCE.format(expected=_AS_SEEN, known=known), events),
+        "create": _statement(_CREATE, parts),
+        "advance": _statement(_ADVANCE, parts),
+        "extend": _statement(_ADVANCE, {**parts, **_AS_SEEN}),
     }
 
 
-_APPEND_ONE = _statements(_ONE_EVENT, "= $7::uuid")
-_APPEND_MANY = _statements(_MANY_EVENTS, "= ANY ($7::uuid[])")
+_APPEND_ONE = _statements(_ONE)
+_APPEND_MANY = _statements(_MANY)
 _FACTS = b"""
     SELECT a.aggregate_type, coalesce(a.version, 0), array(
         SELECT k.event_id FROM events k
@@ -96,20 +115,18 @@ _APPEND_EVENTS = b"""
 """
 
 
-def _cursor(connection: psycopg.Connection[Any]) -> Cursor:
+def open_cursor(connection: psycopg.Connection[Any]) -> Cursor:
+    """A cursor for appends; kept with its connection, it keeps what it learnt of the types."""
     cursor: Cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
     return cursor
 
 
-def insert(
-    connection: psycopg.Connection[Any], batch: Batch, clock: datetime | None
-) -> Inserted | Refused:
-    """Append in a transaction of its own; `connection` is in autocommit mode."""
-    cursor = _cursor(connection)
+def insert(cursor: Cursor, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+    """Append in a transaction of its own; the connection is in autocommit mode."""
     if len(batch) == 1:
         return _insert_one(cursor, batch[0], clock)
-    with connection.transaction() as transaction:
+    with cursor.connection.transaction() as transaction:
         outcome = _insert_many(cursor, batch, clock)
         if isinstance(outcome, Refused):
             raise psycopg.Rollback(transaction)
@@ -120,7 +137,7 @@ def insert_within(
     connection: psycopg.Connection[Any], batch: Batch, clock: datetime | None
 ) -> Inserted | Refused:
     """Append in the transaction that `connection` is in, leaving it usable when refused."""
-    cursor = _cursor(connection)
+    cursor = open_cursor(connection)
     adaption.register_foreign(cursor)
     if len(batch) == 1:
         return _insert_one(cursor, batch[0], clock)
@@ -152,19 +169,11 @@ def _insert_at_once(
     if append.events[0].recorded_at is not None:
         return None
     several = len(append.events) > 1
-    occurred = [event.occurred_at for event in append.events]
-    parameters = [
-        append.aggregate_id,
-        append.aggregate_type,
-        # Wrapped, for the driver would otherwise prepare one statement for each size of number.
-        Int8(len(append.events)),
-        min(occurred),
-        max(occurred),
-        clock,
-        *(_event_columns(append.events) if several else _event_scalars(append.events[0])),
-    ]
     kind = {None: "extend", 0: "create"}.get(append.expected, "advance")
+    parameters: list[Any] = [append.aggregate_id, append.aggregate_type, clock]
+    parameters += _several(append) if several else _single(append)
     if kind == "advance":
+        # Wrapped, for the driver would otherwise prepare one statement for each size of number.
         parameters.append(Int8(append.expected or 0))
     statement = (_APPEND_MANY if several else _APPEND_ONE)[kind]
     rows = cursor.execute(statement, parameters).fetchall()
@@ -184,8 +193,28 @@ def _obstacle(cursor: Cursor, append: EncodedAppend) -> Refused | None:
     return Refused([actual_type], [version], [frozenset(known)])
 
 
-def _event_scalars(event: EncodedEvent) -> tuple[Any, ...]:
-    return (
+def _digests(append: EncodedAppend) -> list[bytes] | None:
+    """The digests the events will have at the expected versions."""
+    if append.expected is None:
+        return None
+    return [
+        event_digest(
+            aggregate_id=append.aggregate_id,
+            version=version,
+            event_id=event.event_id,
+            event_type=event.event_type,
+            event_version=event.event_version,
+            occurred_at=event.occurred_at,
+            data=event.data,
+            metadata=event.metadata,
+        )
+        for version, event in enumerate(append.events, start=append.expected + 1)
+    ]
+
+
+def _single(append: EncodedAppend) -> list[Any]:
+    [event], digests = append.events, _digests(append)
+    return [
         event.event_id,
         event.event_type,
         Int4(event.event_version),
@@ -195,7 +224,14 @@ def _event_scalars(event: EncodedEvent) -> tuple[Any, ...]:
         event.causation_id,
         event.actor,
         event.occurred_at,
-    )
+        digests and digests[0],
+    ]
+
+
+def _several(append: EncodedAppend) -> list[Any]:
+    *columns, occurred = _event_columns(append.events)
+    count = Int8(len(append.events))
+    return [*columns, occurred, _digests(append), count, min(occurred), max(occurred)]
 
 
 def _event_columns(events: Sequence[EncodedEvent]) -> tuple[list[Any], ...]:

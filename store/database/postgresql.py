@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Select, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from store import payload, tables
 from store.database import adaption, appending
@@ -30,7 +30,8 @@ from store.errors import (
 from store.records import Event
 
 T = TypeVar("T")
-Driver: TypeAlias = psycopg.Connection[TupleRow]
+_APPENDING = "appending"
+"""Where a pooled connection keeps its cursor for appends."""
 
 _WRITERS = """
     SELECT pg_is_in_recovery(), array(
@@ -77,8 +78,9 @@ class PostgreSQL:
                 adaption.register_foreign(cursor)
                 return cursor.execute(sql, parameters, binary=True).fetchall()
 
-        def run(connection: Driver) -> list[TupleRow]:
-            return connection.cursor(binary=True).execute(sql, parameters).fetchall()
+        def run(pooled: PoolProxiedConnection) -> list[TupleRow]:
+            driver: psycopg.Connection[TupleRow] = pooled.driver_connection  # type: ignore[assignment]
+            return driver.cursor(binary=True).execute(sql, parameters).fetchall()
 
         return self._read_again_if_lost(lambda: self._run(run))
 
@@ -126,16 +128,20 @@ class PostgreSQL:
         )
 
     def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-        return self._run(lambda connection: appending.insert(connection, batch, clock), batch)
+        def run(pooled: PoolProxiedConnection) -> Inserted | Refused:
+            return appending.insert(pooled.info[_APPENDING], batch, clock)
+
+        return self._run(run, batch)
 
     def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
-        def run(connection: Driver) -> Refused | None:
+        def run(pooled: PoolProxiedConnection) -> Refused | None:
+            cursor: appending.Cursor = pooled.info[_APPENDING]
             try:
-                with connection.transaction():
-                    return copy(connection.cursor(binary=True), batch, order, clock)
+                with cursor.connection.transaction():
+                    return copy(cursor.connection.cursor(binary=True), batch, order, clock)
             except pg.UniqueViolation:
                 # A known id or a new head is in the way; the slow way tells which.
-                outcome = appending.insert(connection, batch, clock)
+                outcome = appending.insert(cursor, batch, clock)
                 return outcome if isinstance(outcome, Refused) else None
 
         return self._run(run, batch)
@@ -183,10 +189,10 @@ class PostgreSQL:
     def close(self) -> None:
         self.engine.dispose()
 
-    def _run(self, action: Callable[[Driver], T], batch: Batch = ()) -> T:
+    def _run(self, action: Callable[[PoolProxiedConnection], T], batch: Batch = ()) -> T:
         pooled = self._checkout()
         try:
-            return action(pooled.driver_connection)  # type: ignore[arg-type]
+            return action(pooled)
         except psycopg.Error as error:
             named = _named(error, batch)
             if isinstance(named, ConnectionLost):
@@ -230,8 +236,9 @@ def _foreign(connection: Connection, batch: Batch = ()) -> Iterator[psycopg.Conn
         raise StoreUnavailable(f"the transaction ended with its connection: {named}") from error
 
 
-def _prepare_connection(connection: Any, _record: object) -> None:
+def _prepare_connection(connection: Any, record: ConnectionPoolEntry) -> None:
     adaption.register_own(connection)
+    record.info[_APPENDING] = appending.open_cursor(connection)
     connection.execute("SET timezone TO 'UTC'")
 
 
