@@ -1,6 +1,6 @@
 """From the events a caller hands in to the columns of their rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,28 +8,34 @@ from store import payload
 from store.database.batch import EncodedAppend, EncodedEvent
 from store.errors import InvalidEvent
 from store.identifiers import check_text
-from store.records import Append, Context, NewEvent
+from store.records import Context, NewEvent
+from store.versions import ExpectedVersion
 
 NO_CONTEXT = Context()
 
 
-def encode_append(append: Append, context: Context, now: datetime) -> EncodedAppend:
+def encode_append(  # noqa: PLR0917 (the hot path's own, called in two places)
+    aggregate_type: str,
+    aggregate_id: str,
+    events: Sequence[NewEvent],
+    expected: ExpectedVersion,
+    context: Context,
+    now: datetime,
+) -> EncodedAppend:
     """The append as rows; `now` is when events without an own time occurred.
 
     Raises:
         InvalidEvent: something in it may not be stored; nothing was.
     """
-    check_text("aggregate_type", append.aggregate_type)
-    check_text("aggregate_id", append.aggregate_id)
-    if not append.events:
-        raise InvalidEvent(f"{append.aggregate_id!r}: an append without events")
-    inherited = context.as_metadata()
-    events = [encode_event(event, inherited, now) for event in append.events]
-    if len(events) > 1 and len({event.event_id for event in events}) < len(events):
-        raise InvalidEvent(f"{append.aggregate_id!r}: the same event_id twice in one append")
-    return EncodedAppend(
-        append.aggregate_type, append.aggregate_id, append.expected.version, events
-    )
+    check_text("aggregate_type", aggregate_type)
+    check_text("aggregate_id", aggregate_id)
+    if not events:
+        raise InvalidEvent(f"{aggregate_id!r}: an append without events")
+    inherited = {} if context is NO_CONTEXT else context.as_metadata()
+    encoded = [encode_event(event, inherited, now) for event in events]
+    if len(encoded) > 1 and len({event.event_id for event in encoded}) < len(encoded):
+        raise InvalidEvent(f"{aggregate_id!r}: the same event_id twice in one append")
+    return EncodedAppend(aggregate_type, aggregate_id, expected.version, encoded)
 
 
 def encode_event(event: NewEvent, inherited: Mapping[str, Any], now: datetime) -> EncodedEvent:

@@ -87,14 +87,9 @@ class EventLog(EventReader):
             InvalidEvent: an event may not be stored.
             OutcomeUnknown: the connection died during the commit, and the database with it.
         """
-        append = Append(
-            aggregate_type=aggregate_type,
-            aggregate_id=aggregate_id,
-            events=events,
-            expected=expected,
-        )
-        [appended] = self.append_all([append], context=context, connection=connection)
-        return appended
+        now = self._now()
+        encoded = encode_append(aggregate_type, aggregate_id, events, expected, context, now)
+        return self.write([encoded], connection=connection)[aggregate_id]
 
     def append_all(
         self,
@@ -108,7 +103,17 @@ class EventLog(EventReader):
         Raises as `append` does, for the first aggregate in id order that stands in the way.
         """
         now = self._now()
-        encoded = [encode_append(append, context, now) for append in appends]
+        encoded = [
+            encode_append(
+                append.aggregate_type,
+                append.aggregate_id,
+                append.events,
+                append.expected,
+                context,
+                now,
+            )
+            for append in appends
+        ]
         written = self.write(sorted(encoded, key=_lock_order), connection=connection)
         return tuple(written[append.aggregate_id] for append in encoded)
 
@@ -226,18 +231,18 @@ def _lock_order(append: EncodedAppend) -> bytes:
 
 
 def _appended(batch: Batch, inserted: Inserted) -> dict[str, Appended]:
-    rows = iter(zip(inserted.positions, inserted.recorded, inserted.digests, strict=True))
+    rows = zip(inserted.positions, inserted.recorded, inserted.digests, strict=True)
     written: dict[str, Appended] = {}
-    for append, base in zip(batch, inserted.base_versions, strict=True):
-        events = tuple(
-            _event(append, event, version, row)
-            for version, (event, row) in enumerate(
-                zip(append.events, rows, strict=False), start=base + 1
-            )
-        )
-        last = events[-1]
+    for append, version in zip(batch, inserted.base_versions, strict=True):
+        events: list[Event] = []
+        for event in append.events:
+            version += 1  # noqa: PLW2901 (counts on from the base)
+            events.append(_event(append, event, version, next(rows)))
         written[append.aggregate_id] = Appended(
-            events=events, version=last.version, position=last.position, duplicate=False
+            events=tuple(events),
+            version=version,
+            position=events[-1].position,
+            duplicate=False,
         )
     return written
 

@@ -13,16 +13,16 @@ from store import Event, Hindsight
 from store.verification import verify
 
 PROCESSES = 8
-SECONDS = 30
+DURATIONS = [30, pytest.param(300, marks=pytest.mark.soak)]
 WRITER = Path(__file__).with_name("writer.py")
 
 pytestmark = pytest.mark.slow
 
 
-def start_writers(url: str, aggregates: int) -> list[subprocess.Popen[str]]:
+def start_writers(url: str, aggregates: int, seconds: int) -> list[subprocess.Popen[str]]:
     return [
         subprocess.Popen(
-            [sys.executable, WRITER, url, f"writer-{number}", str(aggregates), str(SECONDS)],
+            [sys.executable, WRITER, url, f"writer-{number}", str(aggregates), str(seconds)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -42,11 +42,12 @@ def facts(events: Iterator[Event]) -> list[tuple[str, int, int, str]]:
     return [(e.aggregate_id, e.version, e.position, str(e.event_id)) for e in events]
 
 
+@pytest.mark.parametrize("seconds", DURATIONS)
 @pytest.mark.parametrize("aggregates", [1, 200], ids=["one aggregate", "many aggregates"])
 def test_what_was_acknowledged_is_stored_once_and_without_a_gap(
-    store_url: str, aggregates: int
+    store_url: str, aggregates: int, seconds: int
 ) -> None:
-    acknowledged = reports(start_writers(store_url, aggregates))
+    acknowledged = reports(start_writers(store_url, aggregates, seconds))
     with Hindsight(store_url) as store:
         stored = facts(store.feed())
         assert sorted(acknowledged) == sorted(stored)
@@ -58,11 +59,14 @@ def test_what_was_acknowledged_is_stored_once_and_without_a_gap(
     assert verification.events == len(stored)
 
 
-def test_a_tailing_reader_misses_nothing_and_sees_versions_in_order(store_url: str) -> None:
+@pytest.mark.parametrize("seconds", DURATIONS)
+def test_a_tailing_reader_misses_nothing_and_sees_versions_in_order(
+    store_url: str, seconds: int
+) -> None:
     stop = threading.Event()
-    writers = start_writers(store_url, 50)
+    writers = start_writers(store_url, 50, seconds)
     with Hindsight(store_url) as store:
-        ending = threading.Timer(SECONDS + 5, stop.set)
+        ending = threading.Timer(seconds + 5, stop.set)
         ending.start()
         followed = facts(store.follow(poll_interval=0.005, stop=stop))
         acknowledged = reports(writers)
