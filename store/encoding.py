@@ -43,20 +43,17 @@ def encode_event(event: NewEvent, inherited: Mapping[str, Any], now: datetime) -
     if type(event.metadata) is not dict and not isinstance(event.metadata, Mapping):
         raise InvalidEvent(f"metadata: {type(event.metadata).__name__} is not a JSON object")
     metadata = {**inherited, **event.metadata} if inherited else event.metadata
-    encoded_data, data = payload.encode("data", event.data)
-    encoded_metadata, attributes = payload.encode("metadata", metadata) if metadata else (b"{}", {})
     return EncodedEvent(
         event.event_id,
         event.event_type,
         event.schema_version,
-        encoded_data,
-        encoded_metadata,
-        lifted(attributes, "correlation_id") if "correlation_id" in attributes else None,
-        lifted(attributes, "causation_id") if "causation_id" in attributes else None,
-        lifted(attributes, "actor") if "actor" in attributes else None,
+        payload.encode("data", event.data),
+        payload.encode("metadata", metadata) if metadata else b"{}",
+        lifted(metadata, "correlation_id") if "correlation_id" in metadata else None,
+        lifted(metadata, "causation_id") if "causation_id" in metadata else None,
+        lifted(metadata, "actor") if "actor" in metadata else None,
         event.occurred_at.astimezone(UTC) if event.occurred_at else now,
         None,
-        (data, attributes),
     )
 
 

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,7 +15,6 @@ from store.database.batch import (
     Batch,
     ConnectionLost,
     EncodedAppend,
-    EncodedEvent,
     Inserted,
     Refused,
 )
@@ -216,10 +216,10 @@ class EventLog(EventReader):
         events = tuple(stored[given.event_id] for given in append.events)
         last = max(events, key=lambda event: event.version)
         return Appended(
-            events=events,
             version=last.version,
             position=last.position,
             duplicate=not resolved,
+            stored=lambda: events,
         )
 
     def _now(self) -> datetime:
@@ -231,52 +231,45 @@ def _lock_order(append: EncodedAppend) -> bytes:
 
 
 def _appended(batch: Batch, inserted: Inserted) -> dict[str, Appended]:
-    rows = zip(inserted.positions, inserted.recorded, inserted.digests, strict=True)
     written: dict[str, Appended] = {}
-    for append, version in zip(batch, inserted.base_versions, strict=True):
-        events: list[Event] = []
-        for event in append.events:
-            version += 1  # noqa: PLW2901 (counts on from the base)
-            events.append(_event(append, event, version, next(rows)))
+    end = 0
+    for append, base in zip(batch, inserted.base_versions, strict=True):
+        start, end = end, end + len(append.events)
         written[append.aggregate_id] = Appended(
-            events=tuple(events),
-            version=version,
-            position=events[-1].position,
+            version=base + end - start,
+            position=inserted.positions[end - 1],
             duplicate=False,
+            stored=cache(partial(_stored_events, append, base, inserted, start)),
         )
     return written
 
 
-def _event(
-    append: EncodedAppend,
-    event: EncodedEvent,
-    version: int,
-    row: tuple[int, datetime, bytes],
-) -> Event:
-    position, recorded_at, digest = row
-    data, metadata = event.decoded or (
-        payload.decode(event.data),
-        payload.decode(event.metadata),
-    )
-    return Event(
-        aggregate_type=append.aggregate_type,
-        aggregate_id=append.aggregate_id,
-        version=version,
-        position=position,
-        event_id=event.event_id,
-        event_type=event.event_type,
-        event_version=event.event_version,
-        schema_version=event.event_version,
-        data=data,
-        metadata=metadata,
-        correlation_id=event.correlation_id,
-        causation_id=event.causation_id,
-        actor=event.actor,
-        occurred_at=event.occurred_at,
-        recorded_at=recorded_at,
-        raw_data=event.data,
-        raw_metadata=event.metadata,
-        digest=digest,
+def _stored_events(
+    append: EncodedAppend, base: int, inserted: Inserted, start: int
+) -> tuple[Event, ...]:
+    """The events of `append`, whose rows begin at `start`, as a reader would get them."""
+    return tuple(
+        Event(
+            aggregate_type=append.aggregate_type,
+            aggregate_id=append.aggregate_id,
+            version=base + 1 + index,
+            position=inserted.positions[start + index],
+            event_id=event.event_id,
+            event_type=event.event_type,
+            event_version=event.event_version,
+            schema_version=event.event_version,
+            data=payload.decode(event.data),
+            metadata=payload.decode(event.metadata),
+            correlation_id=event.correlation_id,
+            causation_id=event.causation_id,
+            actor=event.actor,
+            occurred_at=event.occurred_at,
+            recorded_at=inserted.recorded[start + index],
+            raw_data=event.data,
+            raw_metadata=event.metadata,
+            digest=inserted.digests[start + index],
+        )
+        for index, event in enumerate(append.events)
     )
 
 

@@ -20,8 +20,8 @@ MAX_DEPTH = 200
 """The codec recurses, so a deeper payload could be written here and not be read elsewhere."""
 
 
-def encode(field: str, value: Any) -> tuple[bytes, Any]:
-    """`value`, made of dict, list, str, int, float, bool and None, as JSON bytes and as a copy.
+def encode(field: str, value: Any) -> bytes:
+    """The JSON bytes of `value`, made of dict, list, str, int, float, bool and None.
 
     Raises:
         InvalidEvent: `value` holds something else, NaN, an infinity, a lone surrogate, is nested
@@ -31,8 +31,7 @@ def encode(field: str, value: Any) -> tuple[bytes, Any]:
     """
     try:
         encoded = _encode(value)
-        copy = decode(encoded)
-        faithful = copy == value
+        faithful = decode(encoded) == value
     except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidEvent(_first_fault(field, value) or f"{field}: {error}") from None
     if not faithful:
@@ -40,7 +39,7 @@ def encode(field: str, value: Any) -> tuple[bytes, Any]:
     if len(encoded) > MAX_DEPTH:
         check_size(field, encoded)
         check_depth(field, encoded, value)
-    return encoded, copy
+    return encoded
 
 
 def check_size(field: str, encoded: bytes) -> None:

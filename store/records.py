@@ -1,6 +1,6 @@
 """The records that go in and come out: frozen, times in UTC."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -103,16 +103,21 @@ class Append(Struct, frozen=True, kw_only=True):
     expected: ExpectedVersion
 
 
-class Appended(Struct, frozen=True, kw_only=True):
+class Appended(Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """The events as stored, the aggregate's version and the store's position after them.
 
     `duplicate` means that all of them were stored before and nothing was written now.
     """
 
-    events: tuple[Event, ...]
     version: int
     position: int
     duplicate: bool
+    stored: Callable[[], tuple[Event, ...]]
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The events as a reader would get them; made when they are first asked for."""
+        return self.stored()
 
 
 class AggregateSummary(Struct, frozen=True, kw_only=True):

@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 from msgspec import Struct
 
 
 class EncodedEvent(Struct, frozen=True, gc=False):
-    """An event as its row will hold it. `recorded_at` is None but where history is restored.
-
-    `decoded` is data and metadata as they will be read, where they are at hand.
-    """
+    """An event as its row will hold it. `recorded_at` is None but where history is restored."""
 
     event_id: UUID
     event_type: str
@@ -24,7 +21,6 @@ class EncodedEvent(Struct, frozen=True, gc=False):
     actor: str | None
     occurred_at: datetime
     recorded_at: datetime | None
-    decoded: tuple[Any, dict[str, Any]] | None = None
 
 
 class EncodedAppend(Struct, frozen=True):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -16,6 +17,7 @@ from sqlalchemy import URL, Connection, Select, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection
 
 from store import payload, tables
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
@@ -100,8 +102,9 @@ class SQLite:
         if connection is not None:
             with _translated():
                 return _own_driver(connection).execute(sql, parameters).fetchall()
-        with self._driver() as driver:
-            return _patiently(lambda: driver.execute(sql, parameters).fetchall())
+        return self._run(
+            lambda driver: _patiently(lambda: driver.execute(sql, parameters).fetchall())
+        )
 
     def select(self, statement: Select[Any]) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
@@ -133,12 +136,10 @@ class SQLite:
         )
 
     def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-        with self._driver() as driver:
-            return _insert_alone(driver, batch, clock)
+        return self._run(lambda driver: _insert_alone(driver, batch, clock))
 
     def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
-        with self._driver() as driver:
-            outcome = _insert_alone(driver, batch, clock, order)
+        outcome = self._run(lambda driver: _insert_alone(driver, batch, clock, order))
         return outcome if isinstance(outcome, Refused) else None
 
     def insert_within(
@@ -188,21 +189,24 @@ class SQLite:
     def close(self) -> None:
         self.engine.dispose()
 
-    @contextmanager
-    def _driver(self) -> Iterator[sqlite3.Connection]:
+    def _run(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        pooled = self._checkout()
         try:
-            pooled = self.engine.raw_connection()
+            return action(pooled.driver_connection)  # type: ignore[arg-type]
+        except sqlite3.Error as error:
+            raise _named(error) from error
+        finally:
+            pooled.close()
+
+    def _checkout(self) -> PoolProxiedConnection:
+        try:
+            return self.engine.raw_connection()
         except sqlite3.Error as error:
             raise _named(error) from error
         except PoolTimeout as error:
             raise DatabaseBusy(
                 "all 30 connections of this process have been in use for 30 s"
             ) from error
-        try:
-            with _translated():
-                yield pooled.driver_connection  # type: ignore[misc]
-        finally:
-            pooled.close()
 
 
 def require_file(url: URL) -> None:
@@ -246,13 +250,13 @@ def _only_read(connection: sqlite3.Connection, _record: object) -> None:
 @contextmanager
 def _immediate(driver: sqlite3.Connection) -> Iterator[None]:
     # IMMEDIATE takes the write lock now; a deferred transaction could only fail when it upgrades.
-    _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
+    _patiently(partial(driver.execute, "BEGIN IMMEDIATE"))
     try:
         yield
     except BaseException:
         driver.execute("ROLLBACK")
         raise
-    _patiently(lambda: driver.execute("COMMIT"))
+    _patiently(driver.commit)
 
 
 def _patiently(action: Callable[[], T]) -> T:
@@ -398,7 +402,11 @@ def _rows_under_head(
     recorded = [
         moment_text(event.recorded_at) if event.recorded_at else latest for event in append.events
     ]
-    occurred = [moment_text(event.occurred_at) for event in append.events]
+    texts: dict[datetime, str] = {}
+    for event in append.events:
+        if event.occurred_at not in texts:
+            texts[event.occurred_at] = moment_text(event.occurred_at)
+    occurred = [texts[event.occurred_at] for event in append.events]
     version, first, last = base + len(recorded), min(occurred), max(occurred)
     if base:
         driver.execute(_ADVANCE, (version, first, last, max(recorded), append.aggregate_id))
