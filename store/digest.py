@@ -12,6 +12,11 @@ _EVENT = Struct(">q16sI").pack
 _TIME = Struct(">iqI").pack
 
 
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 2000-01-01 UTC, as PostgreSQL keeps a time."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
 def event_digest(
     *,
     aggregate_id: str,
@@ -32,7 +37,7 @@ def event_digest(
     """
     aggregate = aggregate_id.encode()
     kind = event_type.encode()
-    moment = (occurred_at - _EPOCH) // _MICROSECOND
+    moment = microseconds(occurred_at)
     return sha256(
         b"".join(
             (

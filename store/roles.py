@@ -1,6 +1,7 @@
 """What the role that a service runs under may do on PostgreSQL, and nothing more."""
 
 from psycopg import errors as pg
+from psycopg.sql import Identifier
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -25,12 +26,16 @@ def grant_application(connection: Connection, role: str) -> None:
     Raises:
         NotFound: there is no such role.
     """
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    schema = quote(str(connection.scalar(text("SELECT current_schema()"))))
+    schema = _quoted(str(connection.scalar(text("SELECT current_schema()"))))
     try:
         for grant in GRANTS:
-            connection.exec_driver_sql(f"GRANT {grant.format(schema=schema)} TO {quote(role)}")
+            connection.exec_driver_sql(f"GRANT {grant.format(schema=schema)} TO {_quoted(role)}")
     except DBAPIError as error:
         if isinstance(error.orig, pg.UndefinedObject):
             raise NotFound(f"no role {role!r}") from None
         raise
+
+
+def _quoted(name: str) -> str:
+    # A percent sign would be a placeholder to the driver.
+    return Identifier(name).as_string().replace("%", "%%")
