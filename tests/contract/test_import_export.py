@@ -84,6 +84,7 @@ def histories(store: Hindsight) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_a_real_log_goes_in_and_comes_out_equal(
     store: Hindsight, data_sets: Path, name: str
@@ -134,6 +135,7 @@ def digest_of(event: Event) -> bytes:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_importing_again_changes_nothing(store: Hindsight, data_sets: Path, name: str) -> None:
     path = data_sets / name / "events.ndjson.gz"
@@ -167,6 +169,7 @@ with Hindsight(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.slow
 def test_an_import_killed_half_way_is_completed_by_the_next(
     store: Hindsight, store_url: str, data_sets: Path
 ) -> None:
@@ -216,6 +219,7 @@ def test_an_import_beside_a_writer_of_the_same_aggregate_rejects_what_collides(
     assert histories(store) == {"a": [1, 2], "b": [1]}
 
 
+@pytest.mark.slow
 def test_batches_stay_well_under_a_second(store: Hindsight, data_sets: Path) -> None:
     moments = [time.monotonic()]
     path = data_sets / "wikipedia_edits" / "events.ndjson.gz"

@@ -632,6 +632,7 @@ def peak(reading: Iterator[Event]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_reading_50_000_events_keeps_no_more_than_a_batch(
     new_shelf: Callable[[], Shelf],
 ) -> None:

@@ -163,6 +163,7 @@ def test_progress_adds_up_to_the_events(filled: Hindsight) -> None:
     assert sum(steps) == 9
 
 
+@pytest.mark.slow
 def test_appends_meanwhile_cause_no_false_alarm(
     filled: Hindsight, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_full_disk_is_one_line(event_file: Path) -> None:
     assert (result.returncode, result.stderr) == (2, b"error: output: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_open_serves_the_dashboard_on_a_file(event_file: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
