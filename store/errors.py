@@ -17,7 +17,6 @@ EventStoreError
 ├── AccessDenied                        the database role may not do this
 ├── NotFound(LookupError)
 │   └── AggregateNotFound
-├── HistoryGap                          a version is missing
 └── InvalidSource(ValueError)           an event file or URL that cannot be read
 """
 
@@ -135,16 +134,6 @@ class AggregateNotFound(NotFound):
     def __init__(self, aggregate_id: str) -> None:
         super().__init__(f"no aggregate {aggregate_id!r}")
         self.aggregate_id = aggregate_id
-
-
-class HistoryGap(EventStoreError):
-    """A history lacks the version that should come next."""
-
-    def __init__(self, *, aggregate_id: str, after: int, found: int | None) -> None:
-        super().__init__(f"{aggregate_id!r}: version {after} is followed by {found}")
-        self.aggregate_id = aggregate_id
-        self.after = after
-        self.found = found
 
 
 class InvalidSource(EventStoreError, ValueError):
