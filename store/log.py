@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -239,7 +239,7 @@ def _appended(batch: Batch, inserted: Inserted) -> dict[str, Appended]:
             version=base + end - start,
             position=inserted.positions[end - 1],
             duplicate=False,
-            stored=cache(partial(_stored_events, append, base, inserted, start)),
+            stored=partial(_stored_events, append, base, inserted, start),
         )
     return written
 

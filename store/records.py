@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -103,7 +104,7 @@ class Append(Struct, frozen=True, kw_only=True):
     expected: ExpectedVersion
 
 
-class Appended(Struct, frozen=True, kw_only=True, eq=False, gc=False):
+class Appended(Struct, frozen=True, kw_only=True, eq=False, dict=True):
     """The events as stored, the aggregate's version and the store's position after them.
 
     `duplicate` means that all of them were stored before and nothing was written now.
@@ -114,7 +115,7 @@ class Appended(Struct, frozen=True, kw_only=True, eq=False, gc=False):
     duplicate: bool
     stored: Callable[[], tuple[Event, ...]]
 
-    @property
+    @cached_property
     def events(self) -> tuple[Event, ...]:
         """The events as a reader would get them; made when they are first asked for."""
         return self.stored()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,22 @@ def test_the_same_events_again_are_a_success(
     assert last_position(store) == before
 
 
+@pytest.mark.parametrize("own_transaction", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_same_events_again_at_the_current_version_are_a_success(
+    store: Hindsight, count: int, own_transaction: bool
+) -> None:
+    events = some(count)
+    first = store.append("thing", "a", events, expected=none())
+    with store.database.transaction() if own_transaction else nullcontext() as connection:
+        again = store.append("thing", "a", events, expected=exact(count), connection=connection)
+        assert again.duplicate
+        assert again.events == first.events
+        following = store.append("thing", "a", some(1), expected=any_(), connection=connection)
+    assert following.version == count + 1
+    assert tuple(store.feed()) == first.events + following.events
+
+
 @pytest.mark.parametrize(
     ("event_type", "number", "schema_version"),
     [("Other", 0, 1), ("Happened", 1, 1), ("Happened", 0, 2)],
@@ -224,7 +241,8 @@ def test_a_partly_known_batch_is_an_error_that_names_both_parts(store: Hindsight
     with pytest.raises(PartialDuplicate) as partial:
         store.append("thing", "a", [old, new], expected=exact(1))
     assert (partial.value.known, partial.value.new) == ((known.event_id,), (new.event_id,))
-    assert last_position(store) == 1
+    assert list(store.feed()) == [known]
+    assert store.aggregate("a").version == 1
 
 
 def test_the_same_id_on_another_aggregate_is_another_event(store: Hindsight) -> None:
