@@ -88,8 +88,7 @@ def store(store_url: str) -> Iterator[Hindsight]:
     """An open store on each database; no connection may be in use when the test is over."""
     with Hindsight(store_url) as opened:
         yield opened
-        pool = opened.database.engine.pool
-        assert "Current Checked out connections: 0" in pool.status(), pool.status()
+        assert opened.database.connections.in_use == 0
 
 
 @pytest.fixture(scope="session")

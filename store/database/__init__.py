@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Engine, MetaData, Select
 
 from store.database.batch import Batch, Inserted, Refused
+from store.database.connections import Connections
 from store.records import Event
 
 Row = tuple[Any, ...]
@@ -17,6 +18,7 @@ class Database(Protocol):
     """A database with the store's tables in it. Safe to share between threads."""
 
     engine: Engine
+    connections: Connections
     tables: MetaData
     event_columns: str
     """The select list of rows that `event` reads."""

@@ -11,12 +11,12 @@ from psycopg.rows import TupleRow, tuple_row
 from sqlalchemy import URL, Connection, Select, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from store import payload, tables
 from store.database import adaption, appending
 from store.database.batch import Batch, ConnectionLost, Inserted, Refused
+from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
 from store.database.copying import copy
 from store.errors import (
     AccessDenied,
@@ -53,13 +53,14 @@ class PostgreSQL:
         self.engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             isolation_level="AUTOCOMMIT",
-            pool_size=10,
-            max_overflow=20,
+            pool_size=POOL_SIZE,
+            max_overflow=MAX_OVERFLOW,
             # Nothing to roll back: who begins a transaction here ends it before going.
             pool_reset_on_return=None,
             connect_args={"application_name": "hindsight"} | dict(url.query),
         )
         listen(self.engine, "connect", _prepare_connection)
+        self.connections = Connections(self.engine)
         if read_only:
             listen(self.engine, "connect", _only_read)
 
@@ -99,7 +100,7 @@ class PostgreSQL:
             return read()
         except ConnectionLost:
             # A restart kills the whole pool at once; reading again changes nothing.
-            self.engine.dispose()
+            self.connections.close()
         try:
             return read()
         except ConnectionLost as error:
@@ -187,7 +188,7 @@ class PostgreSQL:
             yield connection
 
     def close(self) -> None:
-        self.engine.dispose()
+        self.connections.close()
 
     def _run(self, action: Callable[[PoolProxiedConnection], T], batch: Batch = ()) -> T:
         pooled = self._checkout()
@@ -203,17 +204,13 @@ class PostgreSQL:
             pooled.invalidate(error)
             raise
         finally:
-            pooled.close()
+            self.connections.give_back(pooled)
 
     def _checkout(self) -> PoolProxiedConnection:
         try:
-            return self.engine.raw_connection()
+            return self.connections.take()
         except psycopg.Error as error:
             raise StoreUnavailable(f"no connection: {_first_line(error)}") from error
-        except PoolTimeout as error:
-            raise DatabaseBusy(
-                "all 30 connections of this process have been in use for 30 s"
-            ) from error
 
 
 @contextmanager

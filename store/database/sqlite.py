@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,11 @@ from msgspec import json
 from sqlalchemy import URL, Connection, Select, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection
 
 from store import payload, tables
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
+from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
 from store.digest import event_digest
 from store.errors import (
     AccessDenied,
@@ -52,7 +53,13 @@ _KNOWN = """
     SELECT event_id FROM events
     WHERE aggregate_id = ? AND event_id IN (SELECT value FROM json_each(?))
 """
-_CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?)"
+_VERSION = "SELECT version FROM aggregates WHERE aggregate_id = ?"
+_CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ADVANCE_FROM = """
+    UPDATE aggregates SET version = ?, first_occurred_at = min(first_occurred_at, ?),
+        last_occurred_at = max(last_occurred_at, ?), last_recorded_at = max(last_recorded_at, ?)
+    WHERE aggregate_id = ? AND aggregate_type = ? AND version = ? RETURNING last_recorded_at
+"""
 _ADVANCE = """
     UPDATE aggregates SET version = ?, first_occurred_at = min(first_occurred_at, ?),
         last_occurred_at = max(last_occurred_at, ?), last_recorded_at = max(last_recorded_at, ?)
@@ -73,16 +80,18 @@ class SQLite:
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.40 is needed")
         self.tables = tables.define(position_is_key=True)
+        self._turn = threading.Lock()
         self.engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
-            pool_size=10,
-            max_overflow=20,
+            pool_size=POOL_SIZE,
+            max_overflow=MAX_OVERFLOW,
             # Nothing to roll back: who begins a transaction here ends it before going.
             pool_reset_on_return=None,
             connect_args={"timeout": 0, "check_same_thread": False, "cached_statements": 256},
         )
         listen(self.engine, "connect", _prepare_connection)
+        self.connections = Connections(self.engine)
         if read_only:
             listen(self.engine, "connect", _only_read)
 
@@ -136,10 +145,10 @@ class SQLite:
         )
 
     def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-        return self._run(lambda driver: _insert_alone(driver, batch, clock))
+        return self._write(lambda driver: _insert_alone(driver, batch, clock))
 
     def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
-        outcome = self._run(lambda driver: _insert_alone(driver, batch, clock, order))
+        outcome = self._write(lambda driver: _insert_alone(driver, batch, clock, order))
         return outcome if isinstance(outcome, Refused) else None
 
     def insert_within(
@@ -187,7 +196,18 @@ class SQLite:
             yield connection
 
     def close(self) -> None:
-        self.engine.dispose()
+        self.connections.close()
+
+    def _write(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        # Polled as the file's lock is, at less cost. A queue would serve first who has waited
+        # longest, and so expects the oldest version.
+        deadline = time.monotonic() + BUSY_TIMEOUT
+        while not self._turn.acquire(blocking=False):
+            _pause_before(deadline)
+        try:
+            return self._run(action)
+        finally:
+            self._turn.release()
 
     def _run(self, action: Callable[[sqlite3.Connection], T]) -> T:
         pooled = self._checkout()
@@ -196,17 +216,13 @@ class SQLite:
         except sqlite3.Error as error:
             raise _named(error) from error
         finally:
-            pooled.close()
+            self.connections.give_back(pooled)
 
     def _checkout(self) -> PoolProxiedConnection:
         try:
-            return self.engine.raw_connection()
+            return self.connections.take()
         except sqlite3.Error as error:
             raise _named(error) from error
-        except PoolTimeout as error:
-            raise DatabaseBusy(
-                "all 30 connections of this process have been in use for 30 s"
-            ) from error
 
 
 def require_file(url: URL) -> None:
@@ -273,9 +289,13 @@ def _patiently(action: Callable[[], T]) -> T:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if not _is_busy(cause):
                 raise _named(cause) from error
-            if time.monotonic() > deadline:
-                raise DatabaseBusy(f"locked by another writer for {BUSY_TIMEOUT:.0f} s") from error
-        time.sleep(random.uniform(0.0001, 0.002))  # noqa: S311 (jitter)
+        _pause_before(deadline)
+
+
+def _pause_before(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise DatabaseBusy(f"locked by another writer for {BUSY_TIMEOUT:.0f} s")
+    time.sleep(random.uniform(0.0001, 0.002))  # noqa: S311 (jitter)
 
 
 def _is_busy(error: BaseException | None) -> bool:
@@ -317,12 +337,57 @@ def _insert_alone(
     """
     try:
         with _immediate(driver):
+            if len(batch) == 1 and batch[0].events[0].recorded_at is None:
+                return _insert_one(driver, batch[0], clock)
             return _insert(driver, batch, clock, order)
     except sqlite3.IntegrityError:
         refused = _refused(driver, batch)
         if not any(refused.known):
             raise
         return refused
+
+
+def _insert_one(
+    driver: sqlite3.Connection, append: EncodedAppend, clock: datetime | None
+) -> Inserted | Refused:
+    """`_insert` for what is recorded now, of one aggregate, in as few statements as will do."""
+    texts = {event.occurred_at: moment_text(event.occurred_at) for event in append.events}
+    occurred = [texts[event.occurred_at] for event in append.events]
+    now = moment_text(clock or datetime.now(UTC))
+    moved = _move_head(driver, append, min(occurred), max(occurred), now)
+    if moved is None:
+        return _refused(driver, [append])
+    base, recorded = moved
+    count = len(occurred)
+    rows = list(_event_rows(append, base, occurred, [recorded] * count))
+    if count == 1:
+        last_position = driver.execute(_INSERT, rows[0]).lastrowid or 0
+        positions = range(last_position, last_position + 1)
+    else:
+        driver.executemany(_INSERT, rows)
+        positions = _last_positions(driver, count)
+    moments = [datetime.fromisoformat(recorded)] * count
+    return Inserted([base], positions, moments, [row[-1] for row in rows])
+
+
+def _move_head(
+    driver: sqlite3.Connection, append: EncodedAppend, first: str, last: str, now: str
+) -> tuple[int, str] | None:
+    """Write the head: its version before, and when the events are recorded.
+
+    None where it is not as expected, and nothing was written.
+    """
+    aggregate_id, kind, base = append.aggregate_id, append.aggregate_type, append.expected
+    if base is None:
+        found = driver.execute(_VERSION, (aggregate_id,)).fetchone()
+        base = found[0] if found else 0
+    version = base + len(append.events)
+    if base == 0:
+        created = driver.execute(_CREATE, (aggregate_id, kind, version, first, last, now))
+        return (0, now) if created.rowcount else None
+    key = (aggregate_id, kind, base)
+    advanced = driver.execute(_ADVANCE_FROM, (version, first, last, now, *key)).fetchall()
+    return (base, advanced[0][0]) if advanced else None
 
 
 def _insert(

@@ -195,14 +195,14 @@ def test_the_same_events_again_are_a_success(
     assert last_position(store) == before
 
 
-@pytest.mark.parametrize("own_transaction", [True, False])
+@pytest.mark.parametrize("place", ["alone", "within"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_same_events_again_at_the_current_version_are_a_success(
-    store: Hindsight, count: int, own_transaction: bool
+    store: Hindsight, count: int, place: str
 ) -> None:
     events = some(count)
     first = store.append("thing", "a", events, expected=none())
-    with store.database.transaction() if own_transaction else nullcontext() as connection:
+    with store.database.transaction() if place == "within" else nullcontext() as connection:
         again = store.append("thing", "a", events, expected=exact(count), connection=connection)
         assert again.duplicate
         assert again.events == first.events
@@ -452,10 +452,11 @@ def test_an_append_that_meets_nobody_is_one_round_trip(
 def messages_sent(store: Hindsight, trace: Path, action: Callable[[], object]) -> list[str]:
     """The protocol messages that the driver sends meanwhile, by libpq's own trace."""
     with trace.open("w+b") as file:
-        with store.database.engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)
-            driver.pgconn.trace(file.fileno())
+        connection = store.database.connections.take()
+        driver = connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.pgconn.trace(file.fileno())
+        store.database.connections.give_back(connection)
         action()
         driver.pgconn.untrace()
     # Time, direction (Frontend or Backend), length, message; a multi-line value has no such fields.

@@ -15,7 +15,6 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import QueuePool
 
 from store import Append, Event, FeedFilter, Hindsight, NewEvent, any_, migrate
 from store.errors import AggregateNotFound, InvalidEvent
@@ -565,9 +564,7 @@ def test_an_empty_source_has_nothing(new_shelf: Callable[[], Shelf]) -> None:
 
 
 def checked_out(store: Hindsight) -> int:
-    pool = store.database.engine.pool
-    assert isinstance(pool, QueuePool)
-    return pool.checkedout()
+    return store.database.connections.in_use
 
 
 def readings(source: EventSource) -> list[Iterator[Event]]:

@@ -1,0 +1,65 @@
+"""The pooled connections that hot statements run on."""
+
+from collections import deque
+from typing import cast
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from store.errors import DatabaseBusy
+
+POOL_SIZE = 10
+MAX_OVERFLOW = 20
+
+
+class Connections:
+    """The connections of an engine. Safe to share between threads.
+
+    As many as the pool would keep open stay checked out between two uses: the pool's own
+    book-keeping for each use costs more than encoding an event does.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._idle: deque[PoolProxiedConnection] = deque()
+
+    @property
+    def in_use(self) -> int:
+        """How many connections run something just now, whoever took them."""
+        return self._pool.checkedout() - len(self._idle)
+
+    @property
+    def _pool(self) -> QueuePool:
+        return cast("QueuePool", self._engine.pool)
+
+    def take(self) -> PoolProxiedConnection:
+        """A connection, opened where none is idle; the driver's errors are the caller's.
+
+        Raises:
+            DatabaseBusy: as many as are allowed were in use for 30 seconds.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        try:
+            return self._engine.raw_connection()
+        except PoolTimeout as error:
+            raise DatabaseBusy(
+                f"all {POOL_SIZE + MAX_OVERFLOW} connections of this process have been in use"
+                " for 30 s"
+            ) from error
+
+    def give_back(self, connection: PoolProxiedConnection) -> None:
+        """Keep what was taken for its next use, but for one that is broken or too many."""
+        if connection.is_valid and len(self._idle) < POOL_SIZE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close those not in use, here and in the pool."""
+        while self._idle:
+            self._idle.pop().close()
+        self._engine.dispose()
