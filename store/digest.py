@@ -35,17 +35,43 @@ def event_digest(
     microseconds from 2000-01-01 UTC, as PostgreSQL does. The SQL function `event_digest` of the
     first migration computes the same.
     """
-    aggregate = aggregate_id.encode()
+    return digest_behind(
+        digest_prefix(aggregate_id),
+        version,
+        event_id.bytes,
+        event_type,
+        event_version,
+        microseconds(occurred_at),
+        data,
+        metadata,
+    )
+
+
+def digest_prefix(aggregate_id: str) -> bytes:
+    """What the digests of all events of an aggregate begin with."""
+    encoded = aggregate_id.encode()
+    return _LENGTH(len(encoded)) + encoded
+
+
+def digest_behind(  # noqa: PLR0917 (once an event; keywords would cost)
+    prefix: bytes,
+    version: int,
+    event_id: bytes,
+    event_type: str,
+    event_version: int,
+    occurred_at: int,
+    data: bytes,
+    metadata: bytes,
+) -> bytes:
+    """`event_digest` behind a `digest_prefix`; the time in `microseconds`."""
     kind = event_type.encode()
-    moment = microseconds(occurred_at)
     return sha256(
         b"".join(
             (
-                _LENGTH(len(aggregate)),
-                aggregate,
-                _EVENT(version, event_id.bytes, len(kind)),
+                prefix,
+                _EVENT(version, event_id, len(kind)),
                 kind,
-                _TIME(event_version, moment, len(data)),
+                _TIME(event_version, occurred_at, len(data)),
                 data,
                 metadata,
             )

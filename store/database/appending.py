@@ -13,7 +13,6 @@ from psycopg.types.numeric import Int4, Int8
 
 from store.database import adaption
 from store.database.batch import Batch, EncodedAppend, EncodedEvent, Inserted, Refused
-from store.digest import event_digest
 
 Cursor: TypeAlias = psycopg.RawCursor[TupleRow]
 
@@ -211,19 +210,7 @@ def _digests(append: EncodedAppend) -> list[bytes] | None:
     """The digests the events will have at the expected versions."""
     if append.expected is None:
         return None
-    return [
-        event_digest(
-            aggregate_id=append.aggregate_id,
-            version=version,
-            event_id=event.event_id,
-            event_type=event.event_type,
-            event_version=event.event_version,
-            occurred_at=event.occurred_at,
-            data=event.data,
-            metadata=event.metadata,
-        )
-        for version, event in enumerate(append.events, start=append.expected + 1)
-    ]
+    return append.digests(append.expected, append.moments())
 
 
 def _single(append: EncodedAppend) -> list[Any]:

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from store.digest import digest_behind, digest_prefix, microseconds
+
 
 class EncodedEvent(Struct, frozen=True, gc=False):
     """An event as its row will hold it. `recorded_at` is None but where history is restored."""
@@ -30,6 +32,29 @@ class EncodedAppend(Struct, frozen=True):
     aggregate_id: str
     expected: int | None
     events: Sequence[EncodedEvent]
+
+    def moments(self) -> list[int]:
+        """When the events occurred, in `microseconds`."""
+        return [microseconds(event.occurred_at) for event in self.events]
+
+    def digests(self, base: int, moments: Sequence[int]) -> list[bytes]:
+        """The events' digests, stored behind version `base`."""
+        prefix = digest_prefix(self.aggregate_id)
+        return [
+            digest_behind(
+                prefix,
+                version,
+                event.event_id.bytes,
+                event.event_type,
+                event.event_version,
+                moment,
+                event.data,
+                event.metadata,
+            )
+            for version, (event, moment) in enumerate(
+                zip(self.events, moments, strict=True), start=base + 1
+            )
+        ]
 
 
 Batch: TypeAlias = Sequence[EncodedAppend]

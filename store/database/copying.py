@@ -11,7 +11,7 @@ from psycopg.types.numeric import Int8
 from psycopg.types.string import BytesBinaryDumper
 
 from store.database.batch import Batch, EncodedAppend, EncodedEvent, Refused
-from store.digest import event_digest, microseconds
+from store.digest import microseconds
 
 Cursor = psycopg.Cursor[TupleRow]
 
@@ -128,35 +128,28 @@ def _write_heads(cursor: Cursor, heads: Sequence[_Head]) -> None:
 
 
 def _event_rows(heads: Sequence[_Head], order: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-    written = [0] * len(heads)
-    now = [microseconds(head.earliest) for head in heads]
-    for index in order:
-        head = heads[index]
-        event = head.append.events[written[index]]
-        written[index] += 1
-        version = head.base + written[index]
+    histories = [_rows_of(head) for head in heads]
+    return (next(histories[index]) for index in order)
+
+
+def _rows_of(head: _Head) -> Iterator[tuple[Any, ...]]:
+    append, now = head.append, microseconds(head.earliest)
+    moments = append.moments()
+    columns = zip(append.events, moments, append.digests(head.base, moments), strict=True)
+    for version, (event, occurred_at, digest) in enumerate(columns, start=head.base + 1):
         yield (
             version,
-            microseconds(event.occurred_at),
-            microseconds(event.recorded_at) if event.recorded_at else now[index],
+            occurred_at,
+            microseconds(event.recorded_at) if event.recorded_at else now,
             event.event_id.bytes,
             event.event_version,
-            head.append.aggregate_id,
-            head.append.aggregate_type,
+            append.aggregate_id,
+            append.aggregate_type,
             event.event_type,
             event.data,
             event.metadata,
             event.correlation_id,
             event.causation_id,
             event.actor,
-            event_digest(
-                aggregate_id=head.append.aggregate_id,
-                version=version,
-                event_id=event.event_id,
-                event_type=event.event_type,
-                event_version=event.event_version,
-                occurred_at=event.occurred_at,
-                data=event.data,
-                metadata=event.metadata,
-            ),
+            digest,
         )

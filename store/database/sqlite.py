@@ -22,7 +22,6 @@ from sqlalchemy.pool import PoolProxiedConnection
 from store import payload, tables
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
-from store.digest import event_digest
 from store.errors import (
     AccessDenied,
     DatabaseBusy,
@@ -46,7 +45,7 @@ _INSERT = """
     INSERT INTO events (
         version, occurred_at, recorded_at, event_id, event_version, aggregate_id, aggregate_type,
         event_type, data, metadata, correlation_id, causation_id, actor, digest
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _HEAD = "SELECT aggregate_type, version, last_recorded_at FROM aggregates WHERE aggregate_id = ?"
 _KNOWN = """
@@ -484,8 +483,9 @@ def _rows_under_head(
 def _event_rows(
     append: EncodedAppend, base: int, occurred: Sequence[str], recorded: Sequence[str]
 ) -> Iterator[tuple[Any, ...]]:
-    columns = zip(append.events, occurred, recorded, strict=True)
-    for version, (event, occurred_at, recorded_at) in enumerate(columns, start=base + 1):
+    digests = append.digests(base, append.moments())
+    columns = zip(append.events, occurred, recorded, digests, strict=True)
+    for version, (event, occurred_at, recorded_at, digest) in enumerate(columns, start=base + 1):
         yield (
             version,
             occurred_at,
@@ -495,21 +495,12 @@ def _event_rows(
             append.aggregate_id,
             append.aggregate_type,
             event.event_type,
-            event.data,
-            event.metadata,
+            event.data.decode(),
+            event.metadata.decode(),
             event.correlation_id,
             event.causation_id,
             event.actor,
-            event_digest(
-                aggregate_id=append.aggregate_id,
-                version=version,
-                event_id=event.event_id,
-                event_type=event.event_type,
-                event_version=event.event_version,
-                occurred_at=event.occurred_at,
-                data=event.data,
-                metadata=event.metadata,
-            ),
+            digest,
         )
 
 
