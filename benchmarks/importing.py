@@ -1,5 +1,6 @@
 """Import of real event logs, beside a bare COPY of lines that are known to be valid."""
 
+import gc
 import gzip
 import sqlite3
 import time
@@ -64,6 +65,7 @@ def logs(names: Sequence[str]) -> dict[str, Path]:
 def imports(stores: PostgreSQLStores | SQLiteStores, log: Path, rounds: int) -> Speeds:
     """Ours from the gzipped file; the bare code from decoded lines, in one transaction."""
     lines = read(log)
+    gc.freeze()  # the collector would go through them again and again, at the cost of both
     bare = _copy if isinstance(stores, PostgreSQLStores) else _insert
     return interleave(
         {

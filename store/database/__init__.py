@@ -1,6 +1,6 @@
 """The databases the store runs on: the only place that knows which one it talks to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -54,8 +54,16 @@ class Database(Protocol):
         """
         ...
 
-    def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
+    def load(
+        self,
+        batch: Batch,
+        order: Sequence[int],
+        clock: datetime | None,
+        meanwhile: Callable[[], None],
+    ) -> Refused | None:
         """`insert` for many events: quicker, and silent about what was written.
+
+        `meanwhile` is called up to once an event, where the caller would wait for the database.
 
         `order` names, for one event after the other as they get their positions, the place of its
         aggregate in `batch`. Known event ids are told only where the heads are as expected.

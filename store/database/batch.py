@@ -25,7 +25,7 @@ class EncodedEvent(Struct, frozen=True, gc=False):
     recorded_at: datetime | None
 
 
-class EncodedAppend(Struct, frozen=True):
+class EncodedAppend(Struct, frozen=True, gc=False):
     """Events for one aggregate; `expected` is None where any version will do."""
 
     aggregate_type: str

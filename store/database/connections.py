@@ -1,13 +1,16 @@
 """The pooled connections that hot statements run on."""
 
 from collections import deque
-from typing import cast
+from collections.abc import Callable
+from typing import TypeVar, cast
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from store.errors import DatabaseBusy
+
+T = TypeVar("T")
 
 POOL_SIZE = 10
 MAX_OVERFLOW = 20
@@ -43,13 +46,13 @@ class Connections:
             return self._idle.pop()
         except IndexError:
             pass
-        try:
-            return self._engine.raw_connection()
-        except PoolTimeout as error:
-            raise DatabaseBusy(
-                f"all {POOL_SIZE + MAX_OVERFLOW} connections of this process have been in use"
-                " for 30 s"
-            ) from error
+        return self._from_pool(self._engine.raw_connection)
+
+    def connect(self) -> Connection:
+        """A connection with SQLAlchemy's face, to be closed; raises as `take` does."""
+        if self._pool.checkedout() >= POOL_SIZE + MAX_OVERFLOW:
+            self._release_idle()
+        return self._from_pool(self._engine.connect)
 
     def give_back(self, connection: PoolProxiedConnection) -> None:
         """Keep what was taken for its next use, but for one that is broken or too many."""
@@ -60,6 +63,18 @@ class Connections:
 
     def close(self) -> None:
         """Close those not in use, here and in the pool."""
+        self._release_idle()
+        self._engine.dispose()
+
+    def _release_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
-        self._engine.dispose()
+
+    def _from_pool(self, take: Callable[[], T]) -> T:
+        try:
+            return take()
+        except PoolTimeout as error:
+            raise DatabaseBusy(
+                f"all {POOL_SIZE + MAX_OVERFLOW} connections of this process have been in use"
+                " for 30 s"
+            ) from error

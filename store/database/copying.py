@@ -1,6 +1,6 @@
 """Many events into PostgreSQL at once: COPY costs a fraction of what arrays cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from psycopg.types.numeric import Int8
 from psycopg.types.string import BytesBinaryDumper
 
 from store.database.batch import Batch, EncodedAppend, EncodedEvent, Refused
-from store.digest import microseconds
+from store.digest import digest_behind, digest_prefix, microseconds
 
 Cursor = psycopg.Cursor[TupleRow]
 
@@ -73,9 +73,13 @@ class _Head(Struct, frozen=True, gc=False):
 
 
 def copy(
-    cursor: Cursor, batch: Batch, order: Sequence[int], clock: datetime | None
+    cursor: Cursor,
+    batch: Batch,
+    order: Sequence[int],
+    clock: datetime | None,
+    meanwhile: Callable[[], None],
 ) -> Refused | None:
-    """Write the batch in the cursor's transaction; see `Database.load` for `order`.
+    """Write the batch in the cursor's transaction; see `Database.load`.
 
     Refused where a head is not as expected, without a look at the event ids.
 
@@ -105,6 +109,8 @@ def copy(
         copied.set_types(_EVENT_TYPES)
         for row in _event_rows(heads, order):
             copied.write_row(row)
+            # The server takes longer for a row than it takes to make one.
+            meanwhile()
     return None
 
 
@@ -115,41 +121,50 @@ def _now(cursor: Cursor) -> datetime:
 
 
 def _write_heads(cursor: Cursor, heads: Sequence[_Head]) -> None:
-    created = [head.row() for head in heads if head.base == 0]
+    with cursor.copy(_CREATE) as copied:
+        copied.set_types(_HEAD_TYPES)
+        for head in heads:
+            if head.base == 0:
+                copied.write_row(head.row())
     advanced = [head.row() for head in heads if head.base > 0]
-    if created:
-        with cursor.copy(_CREATE) as copied:
-            copied.set_types(_HEAD_TYPES)
-            for row in created:
-                copied.write_row(row)
     if advanced:
         ids, _, versions, *moments = (list(column) for column in zip(*advanced, strict=True))
         cursor.execute(_ADVANCE, [ids, [Int8(version) for version in versions], *moments])
 
 
 def _event_rows(heads: Sequence[_Head], order: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-    histories = [_rows_of(head) for head in heads]
-    return (next(histories[index]) for index in order)
-
-
-def _rows_of(head: _Head) -> Iterator[tuple[Any, ...]]:
-    append, now = head.append, microseconds(head.earliest)
-    moments = append.moments()
-    columns = zip(append.events, moments, append.digests(head.base, moments), strict=True)
-    for version, (event, occurred_at, digest) in enumerate(columns, start=head.base + 1):
+    # Nothing but bytes and numbers is kept for a head: there may be one for each event.
+    written = [0] * len(heads)
+    now = [microseconds(head.earliest) for head in heads]
+    prefixes = [digest_prefix(head.append.aggregate_id) for head in heads]
+    for index in order:
+        head = heads[index]
+        event = head.append.events[written[index]]
+        written[index] += 1
+        version = head.base + written[index]
+        event_id, occurred_at = event.event_id.bytes, microseconds(event.occurred_at)
         yield (
             version,
             occurred_at,
-            microseconds(event.recorded_at) if event.recorded_at else now,
-            event.event_id.bytes,
+            microseconds(event.recorded_at) if event.recorded_at else now[index],
+            event_id,
             event.event_version,
-            append.aggregate_id,
-            append.aggregate_type,
+            head.append.aggregate_id,
+            head.append.aggregate_type,
             event.event_type,
             event.data,
             event.metadata,
             event.correlation_id,
             event.causation_id,
             event.actor,
-            digest,
+            digest_behind(
+                prefixes[index],
+                version,
+                event_id,
+                event.event_type,
+                event.event_version,
+                occurred_at,
+                event.data,
+                event.metadata,
+            ),
         )

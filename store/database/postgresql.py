@@ -88,7 +88,7 @@ class PostgreSQL:
     def select(self, statement: Select[Any]) -> list[TupleRow]:
         def run() -> list[TupleRow]:
             try:
-                with self.engine.connect() as connection:
+                with self.connections.connect() as connection:
                     return [tuple(row) for row in connection.execute(statement)]
             except DBAPIError as error:
                 raise _named(error.orig) from error
@@ -134,12 +134,19 @@ class PostgreSQL:
 
         return self._run(run, batch)
 
-    def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
+    def load(
+        self,
+        batch: Batch,
+        order: Sequence[int],
+        clock: datetime | None,
+        meanwhile: Callable[[], None],
+    ) -> Refused | None:
         def run(pooled: PoolProxiedConnection) -> Refused | None:
             cursor: appending.Cursor = pooled.info[_APPENDING]
             try:
                 with cursor.connection.transaction():
-                    return copy(cursor.connection.cursor(binary=True), batch, order, clock)
+                    copier = cursor.connection.cursor(binary=True)
+                    return copy(copier, batch, order, clock, meanwhile)
             except pg.UniqueViolation:
                 # A known id or a new head is in the way; the slow way tells which.
                 outcome = appending.insert(cursor, batch, clock)
@@ -170,7 +177,7 @@ class PostgreSQL:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         try:
-            with self.engine.connect() as connection:
+            with self.connections.connect() as connection:
                 yield connection
         except DBAPIError as error:
             named = _named(error.orig)

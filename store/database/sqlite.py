@@ -116,7 +116,7 @@ class SQLite:
 
     def select(self, statement: Select[Any]) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
-            with self.engine.connect() as connection:
+            with self.connections.connect() as connection:
                 return [tuple(row) for row in connection.execute(statement)]
 
         return _patiently(run)
@@ -146,7 +146,14 @@ class SQLite:
     def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
         return self._write(lambda driver: _insert_alone(driver, batch, clock))
 
-    def load(self, batch: Batch, order: Sequence[int], clock: datetime | None) -> Refused | None:
+    def load(
+        self,
+        batch: Batch,
+        order: Sequence[int],
+        clock: datetime | None,
+        meanwhile: Callable[[], None],
+    ) -> Refused | None:
+        del meanwhile  # SQLite works in this thread; there is nothing to wait for
         outcome = self._write(lambda driver: _insert_alone(driver, batch, clock, order))
         return outcome if isinstance(outcome, Refused) else None
 
@@ -178,7 +185,7 @@ class SQLite:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         try:
-            with self.engine.connect() as connection:
+            with self.connections.connect() as connection:
                 yield connection
         except DBAPIError as error:
             raise _named(error.orig) from error

@@ -9,15 +9,15 @@ from typing import BinaryIO
 import msgspec
 
 from store.database.batch import Batch, ConnectionLost, Refused
-from store.errors import Deadlock, InvalidEvent, InvalidSource, StoreUnavailable
-from store.interchange import parse_line, read_lines
+from store.errors import Deadlock, InvalidSource, StoreUnavailable
 from store.log import DEADLOCK_ATTEMPTS, EventLog
-from store.transfer.batch import Entry, Lines, appends, entry
+from store.transfer.batch import Entry, Lines, appends
 from store.transfer.outcome import Imported, Rejected
+from store.transfer.parsing import Invalid, ParsedLines
 from store.transfer.stored import Fact, facts, objection, stored_events
 
 FIRST_BATCH = 100
-LARGEST_BATCH = 5_000
+LARGEST_BATCH = 20_000
 BATCH_SECONDS = 0.3
 """What a batch should take; its size follows from the one before."""
 FIRST_REJECTS = 10
@@ -46,11 +46,11 @@ def import_events(
         InvalidSource: the gzip data is damaged; the lines before the damage are imported.
         StoreUnavailable: the database went away; run the import again.
     """
-    run = _Import(log, restore=restore, renumber=renumber, rejects=rejects)
+    lines = ParsedLines(stream, restore=restore, renumber=renumber)
+    run = _Import(log, restore=restore, rejects=rejects, meanwhile=lines.parse_ahead)
     try:
-        for number, content in read_lines(stream):
-            if not content.isspace():
-                run.take(number, content)
+        for line in lines:
+            run.take(line)
             if run.batch_is_full:
                 run.write_batch()
                 if progress is not None:
@@ -68,11 +68,16 @@ class _Import:
     """An import under way: the lines of the next batch, and what became of those before."""
 
     def __init__(
-        self, log: EventLog, *, restore: bool, renumber: bool, rejects: BinaryIO | None
+        self,
+        log: EventLog,
+        *,
+        restore: bool,
+        rejects: BinaryIO | None,
+        meanwhile: Callable[[], None],
     ) -> None:
         self._log = log
+        self._meanwhile = meanwhile
         self._restore = restore
-        self._renumber = renumber
         self._rejects = rejects
         self._batch = Lines()
         self._taken, self._size = 0, FIRST_BATCH
@@ -85,17 +90,12 @@ class _Import:
         """Whether the batch is to be written before the next line is taken."""
         return self._taken >= self._size
 
-    def take(self, number: int, content: bytes) -> None:
+    def take(self, taken: Entry | Invalid) -> None:
         """Put the line into the batch, writing that first where it must, or reject the line."""
-        try:
-            event = parse_line(content, position=number)
-        except InvalidEvent as error:
+        if isinstance(taken, Invalid):
             self._taken += 1
-            self._reject(number, content, str(error))
+            self._reject(taken.line, taken.content, taken.reason)
             return
-        if self._renumber:
-            event = msgspec.structs.replace(event, version=event.version + 1)
-        taken = entry(event, content, recorded_at=event.recorded_at if self._restore else None)
         if not self._batch.takes(taken):
             self.write_batch()
         self._taken += 1
@@ -128,7 +128,7 @@ class _Import:
         deadlocks = 0
         while True:
             try:
-                return self._log.database.load(batch, order, None)
+                return self._log.database.load(batch, order, None, self._meanwhile)
             except ConnectionLost as error:
                 raise StoreUnavailable(f"{error}; run the import again") from error
             except Deadlock:
