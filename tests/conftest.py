@@ -33,7 +33,8 @@ def new_id() -> Callable[[], str]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The session's PostgreSQL; tests that stop or break a server take `own_postgres`."""
-    with servers.postgres(fsync="off") as server:  # its data dies with the session anyway
+    # Its data dies with the session anyway.
+    with servers.postgres(directory=servers.memory_directory(), fsync="off") as server:
         yield server
 
 
@@ -55,7 +56,9 @@ def _postgres_template(postgres_server: PostgresServer) -> str:
 def postgres_url(postgres_server: PostgresServer, _postgres_template: str) -> Iterator[str]:
     """A fresh migrated PostgreSQL database."""
     name = f"test_{uuid4().hex}"
-    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {_postgres_template}")
+    postgres_server.execute(
+        f"CREATE DATABASE {name} TEMPLATE {_postgres_template} STRATEGY file_copy"
+    )
     yield postgres_server.url(name)
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

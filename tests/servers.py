@@ -26,6 +26,7 @@ _SIGNALS: dict[StopMode, signal.Signals] = {
     "immediate": signal.SIGQUIT,
 }
 _PATIENCE = 30.0
+_ROOM = 4 * 2**30
 
 
 class PostgresServer:
@@ -148,17 +149,30 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres(**settings: str | int) -> Iterator[PostgresServer]:
-    """A started server with these settings; it and its files are gone afterwards."""
+def postgres(*, directory: Path | None = None, **settings: str | int) -> Iterator[PostgresServer]:
+    """A started server with these settings, its files below `directory`; all gone afterwards."""
     # A unix socket's path holds about 100 bytes, too few for pytest's directories.
-    with tempfile.TemporaryDirectory(prefix="pg-") as directory:
-        server = PostgresServer(Path(directory), settings)
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=directory) as own:
+        server = PostgresServer(Path(own), settings)
         try:
             server.start()
             yield server
         finally:
             if server.running:
                 server.stop("immediate")
+
+
+def memory_directory() -> Path | None:
+    """A directory in memory with room for a server, if there is one.
+
+    A new database is hundreds of files; in memory they cost a tenth.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 (every server gets a directory of its own)
+    if not memory.is_dir() or not os.access(memory, os.W_OK):
+        return None
+    # A server of root's brings its programs along, and some containers run none from there.
+    runs = not os.statvfs(memory).f_flag & os.ST_NOEXEC
+    return memory if runs and shutil.disk_usage(memory).free > _ROOM else None
 
 
 def _wait_for(what: str, condition: Callable[[], bool]) -> None:

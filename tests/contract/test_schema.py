@@ -154,6 +154,7 @@ def test_a_store_works_after_up_down_and_up(store_url: str) -> None:
     assert stored(store_url) == written
 
 
+@pytest.mark.slow
 def test_processes_that_migrate_at_once_all_end_well(blank_url: str) -> None:
     code = f"import sys, store; sys.stdin.read(1); store.migrate({blank_url!r})"
     processes = [

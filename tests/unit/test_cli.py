@@ -86,6 +86,7 @@ def test_no_command_shows_the_help() -> None:
     ],
 )
 @pytest.mark.usefixtures("event_file")
+@pytest.mark.slow
 def test_an_error_of_the_process_is_one_line(
     tmp_path: Path, arguments: tuple[str, ...], says: str
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_store_without_a_schema_says_what_to_run(tmp_path: Path) -> None:
     assert result.stderr == "error: no event store here; run: hindsight migrate\n"
 
 
+@pytest.mark.slow
 def test_the_flag_overrides_the_environment(tmp_path: Path) -> None:
     url = "sqlite:///here.db"
     assert run("migrate", folder=tmp_path, EVENT_STORE_URL=url).returncode == 0
@@ -118,6 +120,7 @@ def test_an_event_file_is_read_without_import(event_file: Path, arguments: tuple
     assert "Created" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_ends_the_output_quietly(tmp_path: Path) -> None:
     lines = [LINE | {"version": n, "event_id": f"{n:032x}"} for n in range(1, 5_001)]
     path = tmp_path / "many.ndjson"
@@ -131,6 +134,7 @@ def test_a_reader_that_has_enough_ends_the_output_quietly(tmp_path: Path) -> Non
         assert (process.wait(60), process.stderr.read()) == (141, b"")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(event_file: Path) -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(

@@ -51,6 +51,7 @@ def test_an_address_others_reach_needs_a_word_of_consent(host: str) -> None:
         serve(source="unused", host=host)
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dashboard", "--source", str(tmp_path / "no.ndjson")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

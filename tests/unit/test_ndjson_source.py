@@ -109,6 +109,7 @@ def test_the_feed_of_a_real_log_is_its_lines(data_sets: Path, name: str) -> None
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.slow
 def test_paging_visits_every_aggregate_once_in_order(
     data_sets: Path, name: str, order: AggregateOrder
 ) -> None:
@@ -125,6 +126,7 @@ def test_paging_visits_every_aggregate_once_in_order(
 
 
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.slow
 def test_every_history_of_a_real_log_is_whole_both_ways(data_sets: Path, name: str) -> None:
     with NdjsonSource(data_sets / name / "events.ndjson.gz") as source:
         total = 0

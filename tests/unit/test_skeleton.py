@@ -68,6 +68,7 @@ def test_ci_runs_make_test_and_allows_no_skip() -> None:
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", "1 failed"), ("", "1 skipped")])
+@pytest.mark.slow
 def test_a_skipped_test_fails_in_ci(tmp_path: Path, ci: str, outcome: str) -> None:
     (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('away')\n")
     run = subprocess.run(
