@@ -1,6 +1,8 @@
 """An event store for Python services."""
 
 from store.application import Hindsight, migrate
+from store.domain import Aggregate, Command, Domain
+from store.errors import CommandRejected
 from store.records import (
     Append,
     Appended,
@@ -12,9 +14,13 @@ from store.records import (
 from store.versions import any_, exact, none
 
 __all__ = [
+    "Aggregate",
     "Append",
     "Appended",
+    "Command",
+    "CommandRejected",
     "Context",
+    "Domain",
     "Event",
     "FeedFilter",
     "Hindsight",

@@ -17,6 +17,10 @@ EventStoreError
 ├── AccessDenied                        the database role may not do this
 ├── NotFound(LookupError)
 │   └── AggregateNotFound
+├── InvalidDomain(ValueError)           a service's declaration that does not fit; names the place
+├── CommandRejected                     a rule of the domain forbids the command
+├── CommandUnknown                      no domain has the command
+├── UnknownEventType                    the aggregate has no event of that name
 └── InvalidSource(ValueError)           an event file or URL that cannot be read
 """
 
@@ -142,3 +146,28 @@ class InvalidSource(EventStoreError, ValueError):
 
 class AccessDenied(EventStoreError):
     """The database role may not do this."""
+
+
+class InvalidDomain(EventStoreError, ValueError):
+    """A domain's declaration, or the path to it, that does not fit; the message names the place."""
+
+
+class CommandRejected(EventStoreError):
+    """A rule of the domain forbids the command; nothing was written. Domains raise it."""
+
+
+class CommandUnknown(EventStoreError):
+    """No domain of this store has the command."""
+
+    def __init__(self, *, command: str) -> None:
+        super().__init__(f"command {command!r} belongs to no aggregate of this store's domains")
+        self.command = command
+
+
+class UnknownEventType(EventStoreError):
+    """The domain's aggregate has no event of that name."""
+
+    def __init__(self, *, aggregate_type: str, event_type: str) -> None:
+        super().__init__(f"aggregate {aggregate_type!r} has no event {event_type!r}")
+        self.aggregate_type = aggregate_type
+        self.event_type = event_type

@@ -1,0 +1,253 @@
+"""What a service declares of its aggregates: events, state, fold and commands.
+
+A domain is named by import path (`users:domain`), so the store knows no service's code beforehand.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+from msgspec import Struct
+
+from store.errors import CommandUnknown, InvalidDomain, UnknownEventType
+from store.fingerprint import fold_fingerprint
+from store.identifiers import check_text
+
+State = TypeVar("State", bound=Struct)
+Apply = Callable[[Any, Any], Any]
+
+
+@runtime_checkable
+class Command(Protocol):
+    """What somebody wants done to an aggregate; its class's name is the command's."""
+
+    def decide(self, state: Any) -> Sequence[Struct]:
+        """The events that follow; none where nothing is to change. Pure.
+
+        Raises:
+            CommandRejected: a rule forbids it.
+        """
+        ...
+
+    def recorded(self) -> Mapping[str, Any]:
+        """What is kept of the command beside its events, as JSON values: no secrets."""
+        ...
+
+
+class Aggregate(Generic[State]):
+    """A kind of aggregate: the state it starts with, and how its events change that.
+
+    `initial` and each of `events` are frozen `msgspec.Struct`s; an event's type is its class's
+    name. `apply(state, event)` returns the state after the event, and changes nothing. `personal`
+    names fields, of events and state, that tell of people. Raise `fold_version` when something that
+    `apply` calls changes what states come out; a change of `apply` itself is noticed.
+
+    Raises:
+        InvalidDomain: a part does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        aggregate_type: str,
+        *,
+        initial: State,
+        events: Sequence[type[Struct]],
+        apply: Callable[[State, Any], State],
+        commands: Sequence[type[Command]] = (),
+        personal: Sequence[str] = (),
+        fold_version: int = 1,
+    ) -> None:
+        self.aggregate_type = check_text("aggregate_type", aggregate_type)
+        self.initial = initial
+        self.events = tuple(events)
+        self.apply = apply
+        self.commands = tuple(commands)
+        self.personal = frozenset(personal)
+        self.fold_version = fold_version
+        try:
+            _check_parts(self)
+        except InvalidDomain as fault:
+            raise InvalidDomain(f"aggregate {aggregate_type!r}: {fault}") from None
+        self._decoders = {event.__name__: msgspec.json.Decoder(event).decode for event in events}
+        # Computed now, for a source that cannot be read is an error of the declaration.
+        self.fingerprint = fold_fingerprint(
+            aggregate_type=aggregate_type,
+            fold_version=fold_version,
+            initial=initial,
+            event_versions={event.__name__: 1 for event in events},
+            apply=apply,
+        )
+
+    def decode(self, event_type: str, data: bytes | str) -> Struct:
+        """The typed event in stored JSON; fields it does not know are left out.
+
+        Raises:
+            UnknownEventType: no event of this aggregate has that name.
+            msgspec.ValidationError: the JSON does not fit the event's class.
+        """
+        decode = self._decoders.get(event_type)
+        if decode is None:
+            raise UnknownEventType(aggregate_type=self.aggregate_type, event_type=event_type)
+        return decode(data)
+
+
+class Domain:
+    """The aggregates of one service under a name; `sample` makes believable activity for demos."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        aggregates: Sequence[Aggregate[Any]],
+        sample: Callable[..., Iterable[Any]] | None = None,
+    ) -> None:
+        self.name = check_text("domain", name)
+        self.aggregates = tuple(aggregates)
+        self.sample = sample
+        if not aggregates:
+            raise InvalidDomain(f"domain {name!r}: no aggregates")
+        owners: dict[type[Command], str] = {}
+        for aggregate in aggregates:
+            for command in aggregate.commands:
+                owner = owners.setdefault(command, aggregate.aggregate_type)
+                if owner != aggregate.aggregate_type:
+                    raise InvalidDomain(
+                        f"domain {name!r}: command {command.__name__!r} is in {owner!r}"
+                        f" and {aggregate.aggregate_type!r}"
+                    )
+
+
+class Domains:
+    """Every domain of a process: the aggregate of a stored type, and of a command."""
+
+    def __init__(self, domains: Sequence[Domain] = ()) -> None:
+        self.domains = tuple(domains)
+        self._by_type: dict[str, Aggregate[Any]] = {}
+        homes: dict[str, str] = {}
+        for domain in domains:
+            for aggregate in domain.aggregates:
+                kind = aggregate.aggregate_type
+                if kind in homes:
+                    raise InvalidDomain(
+                        f"aggregate {kind!r} is in domains {homes[kind]!r} and {domain.name!r}"
+                    )
+                homes[kind] = domain.name
+                self._by_type[kind] = aggregate
+
+    def aggregate(self, aggregate_type: str) -> Aggregate[Any] | None:
+        """The aggregate of that type, None where no domain has it."""
+        return self._by_type.get(aggregate_type)
+
+    def of_command(self, command: Command) -> Aggregate[Any]:
+        """The aggregate the command is for.
+
+        Raises:
+            CommandUnknown: no domain has the command.
+        """
+        aggregate = self._by_command.get(type(command))
+        if aggregate is None:
+            raise CommandUnknown(command=type(command).__name__)
+        return aggregate
+
+    @cached_property
+    def _by_command(self) -> dict[type, Aggregate[Any]]:
+        return {
+            command: aggregate
+            for aggregate in self._by_type.values()
+            for command in aggregate.commands
+        }
+
+
+def load_domains(paths: str) -> Domains:
+    """The domains at import paths such as `users:domain`, separated by commas.
+
+    Raises:
+        InvalidDomain: a path leads to none; the message says where it ends.
+    """
+    named = [path.strip() for path in paths.split(",") if path.strip()]
+    if not named:
+        raise InvalidDomain("no domain named; give MODULE:NAME, such as users:domain")
+    return Domains([_load(path) for path in named])
+
+
+def _load(path: str) -> Domain:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise InvalidDomain(f"{path}: not MODULE:NAME, such as users:domain")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InvalidDomain(f"{path}: no module {error.name!r}") from error
+    except (ValueError, TypeError) as error:  # a relative or an empty name
+        raise InvalidDomain(f"{path}: {error}") from error
+    domain = getattr(module, attribute, None)
+    if domain is None:
+        close = difflib.get_close_matches(attribute, dir(module), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InvalidDomain(f"{path}: the module has no {attribute!r}{hint}")
+    if not isinstance(domain, Domain):
+        raise InvalidDomain(f"{path}: {_a(type(domain).__name__)} is not a store.Domain")
+    return domain
+
+
+def _check_parts(aggregate: Aggregate[Any]) -> None:
+    if not isinstance(aggregate.initial, Struct):
+        raise InvalidDomain(
+            f"initial: {_a(type(aggregate.initial).__name__)} is not a msgspec.Struct"
+        )
+    _check_frozen("state", type(aggregate.initial))
+    if not aggregate.events:
+        raise InvalidDomain("no events")
+    for event in aggregate.events:
+        _check_frozen("event", event)
+    _check_distinct("event", aggregate.events)
+    _check_apply(aggregate.apply)
+    for command in aggregate.commands:
+        for method, call in (("decide", "decide(state)"), ("recorded", "recorded()")):
+            if not callable(getattr(command, method, None)):
+                raise InvalidDomain(f"command {command.__name__!r}: no {call}")
+    _check_distinct("command", aggregate.commands)
+    _check_personal(aggregate)
+    if type(aggregate.fold_version) is not int or aggregate.fold_version < 1:
+        raise InvalidDomain(
+            f"fold_version: {aggregate.fold_version!r} is not a whole number from 1"
+        )
+
+
+def _check_frozen(role: str, kind: type) -> None:
+    if not (isinstance(kind, type) and issubclass(kind, Struct)):
+        name = getattr(kind, "__name__", repr(kind))
+        raise InvalidDomain(f"{role} {name!r}: not a msgspec.Struct")
+    if not kind.__struct_config__.frozen:
+        raise InvalidDomain(f"{role} {kind.__name__!r}: not frozen; declare it with frozen=True")
+
+
+def _check_distinct(role: str, kinds: Sequence[type]) -> None:
+    seen: set[str] = set()
+    for kind in kinds:
+        if kind.__name__ in seen:
+            raise InvalidDomain(f"{role} {kind.__name__!r}: named twice")
+        seen.add(kind.__name__)
+
+
+def _check_apply(apply: object) -> None:
+    if not inspect.isfunction(apply):
+        raise InvalidDomain(f"apply: {apply!r} is not a function")
+    names = list(inspect.signature(apply).parameters)
+    if len(names) != 2:
+        raise InvalidDomain(f"apply: takes ({', '.join(names)}), not (state, event)")
+
+
+def _check_personal(aggregate: Aggregate[Any]) -> None:
+    kinds = [type(aggregate.initial), *aggregate.events]
+    fields = {name for kind in kinds for name in kind.__struct_fields__}
+    for name in sorted(aggregate.personal - fields):
+        raise InvalidDomain(f"personal {name!r}: no event and no state has such a field")
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"

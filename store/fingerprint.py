@@ -1,0 +1,59 @@
+"""Which fold a state came from: equal fingerprints promise equal states for equal events."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from store.errors import InvalidDomain
+
+
+def fold_fingerprint(
+    *,
+    aggregate_type: str,
+    fold_version: int,
+    initial: Struct,
+    event_versions: Mapping[str, int],
+    apply: Callable[..., Any],
+) -> str:
+    """SHA-256, in hex, over all that decides what states come out.
+
+    These are the parameters as they are named, with the initial state's values, field names and
+    types, and the syntax tree of `apply` without docstrings. What `apply` calls is not seen; that
+    is what `fold_version` is for.
+
+    Raises:
+        InvalidDomain: the source of `apply` cannot be read.
+    """
+    fields = {
+        field.name: str(msgspec.inspect.type_info(field.type))
+        for field in msgspec.structs.fields(initial)
+    }
+    parts = [
+        aggregate_type,
+        fold_version,
+        sorted(event_versions.items()),
+        list(fields.items()),
+        msgspec.to_builtins(initial),
+        _syntax(apply),
+    ]
+    return sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _syntax(function: Callable[..., Any]) -> str:
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+        tree = ast.parse(source)
+    except (OSError, TypeError, SyntaxError) as error:
+        raise InvalidDomain(
+            f"apply: its source cannot be read ({error}); define it in a module with def"
+        ) from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
