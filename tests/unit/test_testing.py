@@ -41,7 +41,7 @@ class Rename(Struct, frozen=True):
 
 class Stamp(Rename, frozen=True):
     def decide(self, account: Account) -> Sequence[Struct]:
-        return [Stamped(datetime(2026, 1, 1))]  # noqa: DTZ001 (what no JSON brings back)
+        return [Stamped((account.owner, datetime(2026, 1, 1)))]  # noqa: DTZ001 (JSON has neither)
 
 
 def apply(account: Account, event: Opened | Renamed | Stamped) -> Account:
