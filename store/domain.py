@@ -72,7 +72,7 @@ class Aggregate(Generic[State]):
             _check_parts(self)
         except InvalidDomain as fault:
             raise InvalidDomain(f"aggregate {aggregate_type!r}: {fault}") from None
-        self._decoders = {event.__name__: msgspec.json.Decoder(event).decode for event in events}
+        self.decoders = _Decoders(aggregate_type, events)
         # Computed now, for a source that cannot be read is an error of the declaration.
         self.fingerprint = fold_fingerprint(
             aggregate_type=aggregate_type,
@@ -82,17 +82,25 @@ class Aggregate(Generic[State]):
             apply=apply,
         )
 
-    def decode(self, event_type: str, data: bytes | str) -> Struct:
+    def decode(self, event_type: str, data: bytes | str) -> Any:
         """The typed event in stored JSON; fields it does not know are left out.
 
         Raises:
             UnknownEventType: no event of this aggregate has that name.
             msgspec.ValidationError: the JSON does not fit the event's class.
         """
-        decode = self._decoders.get(event_type)
-        if decode is None:
-            raise UnknownEventType(aggregate_type=self.aggregate_type, event_type=event_type)
-        return decode(data)
+        return self.decoders[event_type](data)
+
+
+class _Decoders(dict[str, Callable[[bytes | str], Any]]):
+    """By event type; says whose events they are where one is missing."""
+
+    def __init__(self, aggregate_type: str, events: Sequence[type[Struct]]) -> None:
+        super().__init__({event.__name__: msgspec.json.Decoder(event).decode for event in events})
+        self._aggregate_type = aggregate_type
+
+    def __missing__(self, event_type: str) -> Callable[[bytes | str], Any]:
+        raise UnknownEventType(aggregate_type=self._aggregate_type, event_type=event_type)
 
 
 class Domain:

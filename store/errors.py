@@ -21,10 +21,13 @@ EventStoreError
 ├── CommandRejected                     a rule of the domain forbids the command
 ├── CommandUnknown                      no domain has the command
 ├── UnknownEventType                    the aggregate has no event of that name
+├── ApplyFailed                         an event cannot be folded; carries what was reached
+├── HistoryGap                          a version is missing from a history
 └── InvalidSource(ValueError)           an event file or URL that cannot be read
 """
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 
@@ -171,3 +174,29 @@ class UnknownEventType(EventStoreError):
         super().__init__(f"aggregate {aggregate_type!r} has no event {event_type!r}")
         self.aggregate_type = aggregate_type
         self.event_type = event_type
+
+
+class ApplyFailed(EventStoreError):
+    """An event cannot be read or applied; the state before it is in `reached_state`."""
+
+    reached_version: int = 0
+    reached_state: Any = None
+
+    def __init__(
+        self, *, aggregate_id: str, version: int, event_type: str, cause: Exception
+    ) -> None:
+        kind = "" if isinstance(cause, EventStoreError) else f"{type(cause).__name__}: "
+        super().__init__(f"{aggregate_id!r} version {version} ({event_type}): {kind}{cause}")
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.event_type = event_type
+
+
+class HistoryGap(EventStoreError):
+    """A version is missing from an aggregate's history; nothing is folded beyond the gap."""
+
+    def __init__(self, *, aggregate_id: str, after: int, found: int) -> None:
+        super().__init__(f"{aggregate_id!r}: version {found} comes after version {after}")
+        self.aggregate_id = aggregate_id
+        self.after = after
+        self.found = found

@@ -1,0 +1,132 @@
+"""From events to state, pure: a domain's fold, or a generic one where there is no domain code."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from store.errors import ApplyFailed, HistoryGap
+from store.records import Event
+
+HistoryRow: TypeAlias = tuple[int, str, bytes | str]
+"""Version, event type, and the JSON of the data."""
+
+
+class Fold(Protocol):
+    """How events of one type of aggregate become state: `store.Aggregate`, or `GENERIC`."""
+
+    @property
+    def initial(self) -> Any:
+        """The state before the first event."""
+        ...
+
+    @property
+    def decoders(self) -> Mapping[str, Callable[[bytes | str], Any]]:
+        """By event type, what makes of stored JSON an event to apply."""
+        ...
+
+    @property
+    def apply(self) -> Callable[[Any, Any], Any]:
+        """The state after an event."""
+        ...
+
+
+class Step(Struct, frozen=True):
+    """An event with the state before and after it; with an error the state stayed as it was."""
+
+    event: Event
+    before: Any
+    after: Any
+    error: ApplyFailed | None = None
+
+
+def steps(
+    fold: Fold, events: Iterable[Event], *, go_on: bool = False, gaps: bool = False
+) -> Iterator[Step]:
+    """Fold an aggregate's events, its first one first.
+
+    With `go_on` an event that cannot be applied is a step with an error, and the fold goes on from
+    the state before it. With `gaps` versions may be left out.
+
+    Raises:
+        ApplyFailed: an event cannot be read or applied.
+        HistoryGap: a version is missing.
+    """
+    state, version = fold.initial, 0
+    for event in events:
+        if event.version != version + 1 and not gaps:
+            raise HistoryGap(aggregate_id=event.aggregate_id, after=version, found=event.version)
+        before, error = state, None
+        try:
+            state = fold.apply(state, fold.decoders[event.event_type](event.raw_data))
+        except Exception as cause:
+            error = _failed(event.aggregate_id, event.version, event.event_type, cause)
+            error.reached_version, error.reached_state = version, state
+            if not go_on:
+                raise error from cause
+        version = event.version
+        yield Step(event, before, state, error)
+
+
+def fold_rows(
+    fold: Fold,
+    aggregate_id: str,
+    rows: Sequence[HistoryRow],
+    *,
+    state: Any,
+    version: int,
+    gaps: bool = False,
+) -> tuple[Any, int]:
+    """The state and version after `rows`, from those before them; raises as `steps` does."""
+    apply, decoders = fold.apply, fold.decoders
+    number, kind = version, ""
+    try:
+        for number, kind, data in rows:
+            if number != version + 1 and not gaps:
+                break
+            state = apply(state, decoders[kind](data))
+            version = number
+        else:
+            return state, version
+    except Exception as cause:
+        error = _failed(aggregate_id, number, kind, cause)
+        error.reached_version, error.reached_state = version, state
+        raise error from cause
+    raise HistoryGap(aggregate_id=aggregate_id, after=version, found=number)
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396: objects are merged, null removes, anything else replaces. Changes neither."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+def _failed(aggregate_id: str, version: int, event_type: str, cause: Exception) -> ApplyFailed:
+    return ApplyFailed(
+        aggregate_id=aggregate_id, version=version, event_type=event_type, cause=cause
+    )
+
+
+class _Undeclared(dict[str, Callable[[bytes | str], Any]]):
+    def __missing__(self, event_type: str) -> Callable[[bytes | str], Any]:
+        return msgspec.json.decode
+
+
+class _Generic:
+    """Merges the events' data. It knows nothing of what they mean, and who shows it says so."""
+
+    def __init__(self) -> None:
+        self.initial: Any = {}
+        self.decoders = _Undeclared()
+        self.apply = merge_patch
+
+
+GENERIC: Fold = _Generic()
