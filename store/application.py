@@ -15,8 +15,10 @@ from store import migrations
 from store.database import Database
 from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
+from store.domain import Domain, Domains, load_domains
 from store.errors import InvalidSource, SchemaError
 from store.log import Clock, EventLog
+from store.repository import Repository
 from store.settings import Settings
 from store.sources import EventSource
 from store.sources.ndjson import NdjsonSource
@@ -29,24 +31,31 @@ class Hindsight:
     """An open event store. Safe to share between threads; open one per process.
 
     `url` is `sqlite:///path` or `postgresql://…`, by default what `EVENT_STORE_URL` says.
-    The methods are those of the event log: see `EventLog` and `EventSource`. With `read_only` the
-    database itself refuses writes, and ends any statement that takes over 30 seconds.
+    `domain` is one, or import paths such as `users:domain` separated by commas, by default what
+    `EVENT_STORE_DOMAIN` says. Without one, state is merged from the events' data.
+    The methods are those of its parts: see `EventLog`, `EventSource` and `Repository`. With
+    `read_only` the database itself refuses writes, and ends any statement that takes over 30
+    seconds.
 
     Raises:
         SchemaError: there is no store at `url`, or its schema does not fit this code.
         StoreUnavailable: the database cannot be reached.
         InvalidSource: the URL is none.
+        InvalidDomain: the path leads to no domain.
     """
 
     def __init__(
         self,
         url: str | None = None,
         *,
+        domain: Domain | str | None = None,
         clock: Clock | None = None,
         outcome_timeout: float = 30.0,
         read_only: bool = False,
     ) -> None:
-        parsed = parse_url(url or Settings.from_environment().url)
+        settings = Settings.from_environment()
+        self.domains = _domains(settings.domain if domain is None else domain)
+        parsed = parse_url(url or settings.url)
         if parsed.get_backend_name() == "sqlite":
             require_file(parsed)
         self.database = connect(parsed, read_only=read_only)
@@ -71,6 +80,9 @@ class Hindsight:
         self.feed = log.feed
         self.counts = log.counts
         self.follow = partial(follow, log)
+        repository = Repository(log, self.domains)
+        self.load = repository.load
+        self.replay = repository.replay
 
     def close(self) -> None:
         """Close the database connections."""
@@ -86,6 +98,12 @@ class Hindsight:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _domains(domain: Domain | str | None) -> Domains:
+    if isinstance(domain, Domain):
+        return Domains([domain])
+    return Domains() if domain is None else load_domains(domain)
 
 
 @contextmanager

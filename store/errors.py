@@ -16,7 +16,9 @@ EventStoreError
 ├── SchemaError                         the database's schema does not fit this code
 ├── AccessDenied                        the database role may not do this
 ├── NotFound(LookupError)
-│   └── AggregateNotFound
+│   ├── AggregateNotFound
+│   ├── VersionNotFound
+│   └── NoEventYet                      the aggregate exists, but not by the time asked for
 ├── InvalidDomain(ValueError)           a service's declaration that does not fit; names the place
 ├── CommandRejected                     a rule of the domain forbids the command
 ├── CommandUnknown                      no domain has the command
@@ -27,6 +29,7 @@ EventStoreError
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -141,6 +144,26 @@ class AggregateNotFound(NotFound):
     def __init__(self, aggregate_id: str) -> None:
         super().__init__(f"no aggregate {aggregate_id!r}")
         self.aggregate_id = aggregate_id
+
+
+class VersionNotFound(NotFound):
+    """The aggregate has fewer events."""
+
+    def __init__(self, aggregate_id: str, version: int, *, newest: int) -> None:
+        super().__init__(f"{aggregate_id!r} has no version {version}; it is at {newest}")
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.newest = newest
+
+
+class NoEventYet(NotFound):
+    """The aggregate's first event came later."""
+
+    def __init__(self, aggregate_id: str, as_of: datetime | None) -> None:
+        by = as_of.isoformat() if as_of else "then"
+        super().__init__(f"{aggregate_id!r} has no event by {by}")
+        self.aggregate_id = aggregate_id
+        self.as_of = as_of
 
 
 class InvalidSource(EventStoreError, ValueError):

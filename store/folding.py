@@ -9,8 +9,8 @@ from msgspec import Struct
 from store.errors import ApplyFailed, HistoryGap
 from store.records import Event
 
-HistoryRow: TypeAlias = tuple[int, str, bytes | str]
-"""Version, event type, and the JSON of the data."""
+HistoryRow: TypeAlias = tuple[int, str, bytes | str, str]
+"""Version, event type, the JSON of the data, and the aggregate's type."""
 
 
 class Fold(Protocol):
@@ -82,7 +82,7 @@ def fold_rows(
     apply, decoders = fold.apply, fold.decoders
     number, kind = version, ""
     try:
-        for number, kind, data in rows:
+        for number, kind, data, _ in rows:
             if number != version + 1 and not gaps:
                 break
             state = apply(state, decoders[kind](data))

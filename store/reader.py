@@ -1,6 +1,6 @@
 """Reading events and aggregates from a database, a batch a query."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,9 @@ from store.records import (
     utc,
 )
 from store.sources import EVERYTHING, SourceInfo, check_reading
+
+HISTORY_BATCH = 2_000
+_HISTORY_COLUMNS = "version, event_type, data, aggregate_type"
 
 
 class EventReader:
@@ -90,6 +93,34 @@ class EventReader:
         }
         return self._walk(bounds, key="version", backward=backward, batch_size=batch_size)
 
+    def history(
+        self,
+        aggregate_id: str,
+        *,
+        after: int = 0,
+        to_version: int | None = None,
+        as_of: datetime | None = None,
+        axis: Axis = "occurred",
+    ) -> Iterator[list[Row]]:
+        """What a fold needs of one aggregate's events, in batches of `HistoryRow`.
+
+        The version bounds are exclusive and inclusive, `as_of` on `axis` is inclusive.
+        """
+        check_reading(axis=axis, batch_size=HISTORY_BATCH)
+        bounds = {
+            "aggregate_id =": aggregate_id,
+            "version >": after or None,
+            "version <=": to_version,
+            f"{axis}_at <=": as_of and utc("as_of", as_of),
+        }
+        while rows := self._rows(
+            bounds, order="version", size=HISTORY_BATCH, columns=_HISTORY_COLUMNS
+        ):
+            yield rows
+            if len(rows) < HISTORY_BATCH:
+                return
+            bounds["version >"] = rows[-1][0]
+
     def feed(
         self,
         *,
@@ -138,7 +169,9 @@ class EventReader:
             bounds = bounds | {moving: last.version if key == "version" else last.position}
             left = None if left is None else left - len(rows)
 
-    def _rows(self, bounds: dict[str, Any], *, order: str, size: int) -> list[Row]:
+    def _rows(
+        self, bounds: Mapping[str, Any], *, order: str, size: int, columns: str | None = None
+    ) -> list[Row]:
         database = self.database
         conditions: list[str] = []
         parameters: dict[str, Any] = {"size": size}
@@ -156,7 +189,7 @@ class EventReader:
             conditions.append(f"{condition} ({holders})" if is_list else f"{condition} {holders}")
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         return database.rows(
-            f"SELECT {database.event_columns} FROM events {where}"  # noqa: S608 (placeholders)
+            f"SELECT {columns or database.event_columns} FROM events {where}"  # noqa: S608 (placeholders)
             f" ORDER BY {order} LIMIT {database.bind('size')}",
             parameters,
         )

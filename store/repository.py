@@ -1,0 +1,136 @@
+"""The state of an aggregate: its newest, at a version, or as of a time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from store.domain import Domains
+from store.errors import InvalidEvent, NoEventYet, VersionNotFound
+from store.folding import GENERIC, Fold, HistoryRow, Step, fold_rows, steps
+from store.reader import EventReader
+from store.records import Axis, utc
+
+State = TypeVar("State")
+Source: TypeAlias = Literal["replay"]
+"""What a state was made from."""
+
+
+class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
+    """A state, and the version of the last event in it.
+
+    `generic` says that no domain code was there to make it: the events' data is merged. `left_out`
+    counts the earlier versions that are not in it, which happens as of an `occurred` time only.
+    """
+
+    aggregate_id: str
+    aggregate_type: str
+    state: State
+    version: int
+    source: Source
+    generic: bool
+    left_out: int = 0
+
+
+class Repository:
+    """Loads aggregates. Safe to share between threads."""
+
+    def __init__(self, reader: EventReader, domains: Domains) -> None:
+        self._reader = reader
+        self._domains = domains
+
+    def load(
+        self,
+        aggregate_id: str,
+        *,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        axis: Axis = "occurred",
+    ) -> Loaded[Any]:
+        """The newest state, or that after event `version`, or of the events until `as_of`.
+
+        By `recorded` time an aggregate is as the store knew it then; by `occurred` time what had
+        happened by then counts, whenever the store was told, in the order of versions.
+
+        Raises:
+            AggregateNotFound, VersionNotFound, NoEventYet: there is no such state.
+            ApplyFailed: an event cannot be folded; the error has what was reached.
+            HistoryGap: a version is missing.
+        """
+        _check_bounds(version, as_of)
+        history = self._reader.history(aggregate_id, to_version=version, as_of=as_of, axis=axis)
+        loaded = self._fold(aggregate_id, None, history, gaps=as_of is not None)
+        if loaded is None:
+            self._reader.aggregate(aggregate_id)
+            raise NoEventYet(aggregate_id, as_of)
+        if version is not None and loaded.version < version:
+            raise VersionNotFound(aggregate_id, version, newest=loaded.version)
+        return loaded
+
+    def replay(self, aggregate_id: str, *, go_on: bool = False) -> Iterator[Step]:
+        """Each event with the state before and after it.
+
+        With `go_on` an event that cannot be applied is a step with an error, and the replay goes on
+        from the state before it.
+
+        Raises:
+            AggregateNotFound: no event of it is stored.
+            ApplyFailed, HistoryGap: as `load` does, when that event's turn comes.
+        """
+        fold = self.fold_of(self._reader.aggregate(aggregate_id).aggregate_type)
+        return steps(fold, self._reader.events(aggregate_id), go_on=go_on)
+
+    def catch_up(self, loaded: Loaded[Any]) -> Loaded[Any]:
+        """The newest state, from an earlier one and the events since; raises as `load` does."""
+        rows = self._reader.history(loaded.aggregate_id, after=loaded.version)
+        return self._fold(loaded.aggregate_id, loaded, rows, gaps=False) or loaded
+
+    def fold_of(self, aggregate_type: str) -> Fold:
+        """How events of that type become state."""
+        return self._domains.aggregate(aggregate_type) or GENERIC
+
+    def _fold(
+        self,
+        aggregate_id: str,
+        start: Loaded[Any] | None,
+        history: Iterable[Sequence[HistoryRow]],
+        *,
+        gaps: bool,
+    ) -> Loaded[Any] | None:
+        """What comes of `start` and the batches after it; None where there is neither."""
+        loaded = start
+        for rows in history:
+            before = loaded or self._unborn(aggregate_id, rows[0][3])
+            state, version = fold_rows(
+                self.fold_of(before.aggregate_type),
+                aggregate_id,
+                rows,
+                state=before.state,
+                version=before.version,
+                gaps=gaps,
+            )
+            left_out = before.left_out + version - before.version - len(rows)
+            loaded = replace(before, state=state, version=version, left_out=left_out)
+        return loaded
+
+    def _unborn(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
+        fold = self.fold_of(aggregate_type)
+        return Loaded(
+            aggregate_id=aggregate_id,
+            aggregate_type=aggregate_type,
+            state=fold.initial,
+            version=0,
+            source="replay",
+            generic=fold is GENERIC,
+        )
+
+
+def _check_bounds(version: int | None, as_of: datetime | None) -> None:
+    if version is not None and as_of is not None:
+        raise InvalidEvent("version, as_of: give one of them")
+    if version is not None and (type(version) is not int or version < 1):
+        raise InvalidEvent(f"version: {version!r} is not a whole number from 1")
+    if as_of is not None:
+        utc("as_of", as_of)
