@@ -3,6 +3,7 @@
 from store.application import Hindsight, migrate
 from store.domain import Aggregate, Command, Domain
 from store.errors import CommandRejected
+from store.execution import Conflict, Executed
 from store.records import (
     Append,
     Appended,
@@ -11,6 +12,7 @@ from store.records import (
     FeedFilter,
     NewEvent,
 )
+from store.repository import Loaded
 from store.versions import any_, exact, none
 
 __all__ = [
@@ -19,11 +21,14 @@ __all__ = [
     "Appended",
     "Command",
     "CommandRejected",
+    "Conflict",
     "Context",
     "Domain",
     "Event",
+    "Executed",
     "FeedFilter",
     "Hindsight",
+    "Loaded",
     "NewEvent",
     "any_",
     "exact",

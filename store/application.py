@@ -17,6 +17,7 @@ from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
 from store.errors import InvalidSource, SchemaError
+from store.execution import ConflictHook, Executor
 from store.log import Clock, EventLog
 from store.repository import Repository
 from store.settings import Settings
@@ -35,7 +36,7 @@ class Hindsight:
     `EVENT_STORE_DOMAIN` says. Without one, state is merged from the events' data.
     The methods are those of its parts: see `EventLog`, `EventSource` and `Repository`. With
     `read_only` the database itself refuses writes, and ends any statement that takes over 30
-    seconds.
+    seconds. `on_conflict` is told of each conflict of a command, once its outcome is known.
 
     Raises:
         SchemaError: there is no store at `url`, or its schema does not fit this code.
@@ -52,6 +53,7 @@ class Hindsight:
         clock: Clock | None = None,
         outcome_timeout: float = 30.0,
         read_only: bool = False,
+        on_conflict: ConflictHook | None = None,
     ) -> None:
         settings = Settings.from_environment()
         self.domains = _domains(settings.domain if domain is None else domain)
@@ -83,6 +85,8 @@ class Hindsight:
         repository = Repository(log, self.domains)
         self.load = repository.load
         self.replay = repository.replay
+        executor = Executor(log, repository, self.domains, on_conflict=on_conflict)
+        self.execute = executor.execute
 
     def close(self) -> None:
         """Close the database connections."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from store.domain import Domains
-from store.errors import InvalidEvent, NoEventYet, VersionNotFound
+from store.errors import AggregateTypeMismatch, InvalidEvent, NoEventYet, VersionNotFound
 from store.folding import GENERIC, Fold, HistoryRow, Step, fold_rows, steps
 from store.reader import EventReader
 from store.records import Axis, utc
@@ -68,6 +68,19 @@ class Repository:
         if version is not None and loaded.version < version:
             raise VersionNotFound(aggregate_id, version, newest=loaded.version)
         return loaded
+
+    def newest(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
+        """The newest state, the initial one where no event is stored; raises as `load` does.
+
+        Raises:
+            AggregateTypeMismatch: the aggregate is of another type.
+        """
+        loaded = self._fold(aggregate_id, None, self._reader.history(aggregate_id), gaps=False)
+        if loaded is not None and loaded.aggregate_type != aggregate_type:
+            raise AggregateTypeMismatch(
+                aggregate_id=aggregate_id, given=aggregate_type, actual=loaded.aggregate_type
+            )
+        return loaded or self._unborn(aggregate_id, aggregate_type)
 
     def replay(self, aggregate_id: str, *, go_on: bool = False) -> Iterator[Step]:
         """Each event with the state before and after it.

@@ -1,0 +1,204 @@
+"""Commands: load, decide, append; after a conflict decide again on the new state."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from msgspec import Struct, to_builtins
+from msgspec.json import encode
+
+from store.domain import Aggregate, Command, Domains
+from store.encoding import NO_CONTEXT
+from store.errors import InvalidEvent, VersionConflict
+from store.folding import fold_rows
+from store.identifiers import new_event_id
+from store.log import EventLog
+from store.records import Context, Event, NewEvent
+from store.repository import Loaded, Repository
+from store.versions import exact
+
+State = TypeVar("State")
+Outcome: TypeAlias = Literal["absorbed", "escaped"]
+
+ATTEMPTS = 10
+LONGEST_PAUSE = 0.1
+"""Seconds."""
+
+
+class Conflict(Struct, frozen=True, kw_only=True):
+    """An attempt that found the aggregate changed since it was loaded.
+
+    It escaped where the caller got it, and was absorbed where the command decided once more, be it
+    by a rejection. `actual` is None where the database did not tell.
+    """
+
+    aggregate_type: str
+    aggregate_id: str
+    command: str
+    expected: int
+    actual: int | None
+    attempt: int
+    outcome: Outcome
+
+
+ConflictHook: TypeAlias = Callable[[Conflict], None]
+
+
+class Executed(Struct, Generic[State], frozen=True, kw_only=True):
+    """What a command came to: its events, none where nothing was to change, and the state then."""
+
+    events: tuple[Event, ...]
+    state: State
+    version: int
+    attempts: int
+
+
+class Executor:
+    """Runs commands. Safe to share between threads."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        repository: Repository,
+        domains: Domains,
+        *,
+        on_conflict: ConflictHook | None = None,
+    ) -> None:
+        self._log = log
+        self._repository = repository
+        self._domains = domains
+        self._on_conflict = on_conflict
+
+    def execute(
+        self,
+        aggregate_id: str,
+        command: Command,
+        *,
+        context: Context = NO_CONTEXT,
+        occurred_at: datetime | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> Executed[Any]:
+        """Let `command` decide on the aggregate's newest state, and append what it decided.
+
+        It is a transaction of its own. When somebody else appended first, the events since are
+        read and the command decides again, at most `attempts` times, after a short random pause.
+        What `command.recorded()` returns is kept with a new id in its events' metadata.
+
+        Raises:
+            CommandRejected: a rule of the domain forbids it.
+            CommandUnknown: no domain has the command.
+            VersionConflict: somebody else was first each time.
+            AggregateTypeMismatch, ApplyFailed, OutcomeUnknown: as loading and appending do.
+        """
+        if attempts < 1:
+            raise InvalidEvent(f"attempts: {attempts} is not a number from 1")
+        aggregate = self._domains.of_command(command)
+        run = _Run(self._log, aggregate, command, context, occurred_at)
+        loaded = self._repository.newest(aggregate_id, aggregate.aggregate_type)
+        conflicts: list[VersionConflict] = []
+        outcome: Outcome = "absorbed"
+        try:
+            while True:
+                try:
+                    return run.attempt(loaded, number=len(conflicts) + 1)
+                except VersionConflict as conflict:
+                    conflicts.append(conflict)
+                    if len(conflicts) == attempts:
+                        outcome = "escaped"
+                        raise
+                time.sleep(_pause(len(conflicts)))
+                loaded = self._repository.catch_up(loaded)
+        finally:
+            self._tell(aggregate, command, conflicts, outcome)
+
+    def _tell(
+        self,
+        aggregate: Aggregate[Any],
+        command: Command,
+        conflicts: Sequence[VersionConflict],
+        outcome: Outcome,
+    ) -> None:
+        if self._on_conflict is None:
+            return
+        for attempt, conflict in enumerate(conflicts, start=1):
+            self._on_conflict(
+                Conflict(
+                    aggregate_type=aggregate.aggregate_type,
+                    aggregate_id=conflict.aggregate_id,
+                    command=type(command).__name__,
+                    expected=conflict.expected or 0,
+                    actual=conflict.actual,
+                    attempt=attempt,
+                    outcome=outcome,
+                )
+            )
+
+
+class _Run:
+    """One command, whose id and record are the same in every attempt."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        aggregate: Aggregate[Any],
+        command: Command,
+        context: Context,
+        occurred_at: datetime | None,
+    ) -> None:
+        self._log = log
+        self._aggregate = aggregate
+        self._command = command
+        self._context = context
+        self._occurred_at = occurred_at
+        record = {
+            "id": str(new_event_id()),
+            "name": type(command).__name__,
+            "data": to_builtins(command.recorded(), str_keys=True),
+        }
+        self._metadata = {"command": record}
+
+    def attempt(self, loaded: Loaded[Any], *, number: int) -> Executed[Any]:
+        decided = self._command.decide(loaded.state)
+        if not decided:
+            return Executed(events=(), state=loaded.state, version=loaded.version, attempts=number)
+        # Before the append: what the fold cannot take must not be stored.
+        state = self._applied(loaded, decided)
+        appended = self._log.append(
+            loaded.aggregate_type,
+            loaded.aggregate_id,
+            [self._new_event(event) for event in decided],
+            expected=exact(loaded.version),
+            context=self._context,
+        )
+        return Executed(
+            events=appended.events, state=state, version=appended.version, attempts=number
+        )
+
+    def _applied(self, loaded: Loaded[Any], decided: Sequence[Struct]) -> Any:
+        """The state after the events as they will be read from their JSON."""
+        rows = [
+            (version, type(event).__name__, encode(event), loaded.aggregate_type)
+            for version, event in enumerate(decided, start=loaded.version + 1)
+        ]
+        state, _ = fold_rows(
+            self._aggregate,
+            loaded.aggregate_id,
+            rows,
+            state=loaded.state,
+            version=loaded.version,
+        )
+        return state
+
+    def _new_event(self, event: Struct) -> NewEvent:
+        return NewEvent(
+            type(event).__name__,
+            to_builtins(event, str_keys=True),
+            metadata=self._metadata,
+            occurred_at=self._occurred_at,
+        )
+
+
+def _pause(conflicts: int) -> float:
+    return random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**conflicts))  # noqa: S311 (jitter)
