@@ -26,7 +26,8 @@ def _names(path: Path) -> set[str]:
 
 def _outside(allowed: tuple[str, ...], names: set[str]) -> list[str]:
     modules = (
-        path.relative_to(ROOT).as_posix() for path in _modules("store", "dashboard", "pages")
+        path.relative_to(ROOT).as_posix()
+        for path in _modules("store", "users", "dashboard", "pages")
     )
     return [
         name for name in modules if not name.startswith(allowed) and names & _names(ROOT / name)

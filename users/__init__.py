@@ -1,0 +1,57 @@
+"""A service's users: a domain to copy. The store is given it as `users:domain`.
+
+`events` holds what happens, `state` what follows from it, `commands` the rules. All is pure, so
+`store.testing` tests it without a database.
+"""
+
+from store import Aggregate, Domain
+from users.commands import (
+    ChangeEmail,
+    ChangePassword,
+    CreateUser,
+    LockAccount,
+    RecordFailedLogin,
+    RecordLogin,
+    UnlockAccount,
+    UpdateProfile,
+)
+from users.events import (
+    AccountLocked,
+    AccountUnlocked,
+    EmailChanged,
+    LoginFailed,
+    LoginInfoUpdated,
+    PasswordChanged,
+    ProfileUpdated,
+    UserCreated,
+)
+from users.state import User, apply
+
+user = Aggregate(
+    "user",
+    initial=User(),
+    events=[
+        UserCreated,
+        ProfileUpdated,
+        EmailChanged,
+        PasswordChanged,
+        LoginInfoUpdated,
+        LoginFailed,
+        AccountLocked,
+        AccountUnlocked,
+    ],
+    apply=apply,
+    commands=[
+        CreateUser,
+        UpdateProfile,
+        ChangeEmail,
+        ChangePassword,
+        RecordLogin,
+        RecordFailedLogin,
+        LockAccount,
+        UnlockAccount,
+    ],
+    personal=["username", "email", "full_name", "password_hash", "ip_address", "last_login_ip"],
+)
+
+domain = Domain("users", aggregates=[user])
