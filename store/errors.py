@@ -200,10 +200,14 @@ class UnknownEventType(EventStoreError):
 
 
 class ApplyFailed(EventStoreError):
-    """An event cannot be read or applied; the state before it is in `reached_state`."""
+    """An event cannot be read or applied; the state before it is in `reached_state`.
+
+    Where an aggregate was being loaded, `reached` is that state as a `Loaded`.
+    """
 
     reached_version: int = 0
     reached_state: Any = None
+    reached: Any = None
 
     def __init__(
         self, *, aggregate_id: str, version: int, event_type: str, cause: Exception

@@ -12,6 +12,8 @@ from store.records import Event
 HistoryRow: TypeAlias = tuple[int, str, bytes | str, str]
 """Version, event type, the JSON of the data, and the aggregate's type."""
 
+_ABSENT = object()
+
 
 class Fold(Protocol):
     """How events of one type of aggregate become state: `store.Aggregate`, or `GENERIC`."""
@@ -42,9 +44,14 @@ class Step(Struct, frozen=True):
 
 
 def steps(
-    fold: Fold, events: Iterable[Event], *, go_on: bool = False, gaps: bool = False
+    fold: Fold,
+    events: Iterable[Event],
+    *,
+    after: int = 0,
+    go_on: bool = False,
+    gaps: bool = False,
 ) -> Iterator[Step]:
-    """Fold an aggregate's events, its first one first.
+    """Fold an aggregate's events, from its first one on, which comes after version `after`.
 
     With `go_on` an event that cannot be applied is a step with an error, and the fold goes on from
     the state before it. With `gaps` versions may be left out.
@@ -53,7 +60,7 @@ def steps(
         ApplyFailed: an event cannot be read or applied.
         HistoryGap: a version is missing.
     """
-    state, version = fold.initial, 0
+    state, version = fold.initial, after
     for event in events:
         if event.version != version + 1 and not gaps:
             raise HistoryGap(aggregate_id=event.aggregate_id, after=version, found=event.version)
@@ -94,6 +101,19 @@ def fold_rows(
         error.reached_version, error.reached_state = version, state
         raise error from cause
     raise HistoryGap(aggregate_id=aggregate_id, after=version, found=number)
+
+
+def changed_fields(before: Any, after: Any) -> list[str]:
+    """The names of the fields, at the top of both states, whose values differ."""
+    one, other = _fields(before), _fields(after)
+    names = dict.fromkeys([*one, *other])
+    return [name for name in names if one.get(name, _ABSENT) != other.get(name, _ABSENT)]
+
+
+def _fields(state: Any) -> Mapping[str, Any]:
+    if isinstance(state, Struct):
+        return msgspec.structs.asdict(state)
+    return state if isinstance(state, dict) else {"state": state}
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

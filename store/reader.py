@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import func, select
 
 from store import listings
 from store.database import Database, Row
 from store.errors import AggregateNotFound, InvalidEvent
+from store.folding import HistoryRow
 from store.identifiers import is_storable
 from store.records import (
     AggregateOrder,
@@ -97,26 +98,23 @@ class EventReader:
         self,
         aggregate_id: str,
         *,
-        after: int = 0,
+        after: int | None = None,
         to_version: int | None = None,
         as_of: datetime | None = None,
         axis: Axis = "occurred",
-    ) -> Iterator[list[Row]]:
-        """What a fold needs of one aggregate's events, in batches of `HistoryRow`.
-
-        The version bounds are exclusive and inclusive, `as_of` on `axis` is inclusive.
-        """
+    ) -> Iterator[Sequence[HistoryRow]]:
+        """See `EventSource.history`."""
         check_reading(axis=axis, batch_size=HISTORY_BATCH)
         bounds = {
             "aggregate_id =": aggregate_id,
-            "version >": after or None,
+            "version >": after,
             "version <=": to_version,
             f"{axis}_at <=": as_of and utc("as_of", as_of),
         }
         while rows := self._rows(
             bounds, order="version", size=HISTORY_BATCH, columns=_HISTORY_COLUMNS
         ):
-            yield rows
+            yield cast("list[HistoryRow]", rows)
             if len(rows) < HISTORY_BATCH:
                 return
             bounds["version >"] = rows[-1][0]

@@ -1,21 +1,28 @@
 """The state of an aggregate: its newest, at a version, or as of a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from store.domain import Domains
-from store.errors import AggregateTypeMismatch, InvalidEvent, NoEventYet, VersionNotFound
+from store.errors import (
+    AggregateTypeMismatch,
+    ApplyFailed,
+    InvalidEvent,
+    NoEventYet,
+    VersionNotFound,
+)
 from store.folding import GENERIC, Fold, HistoryRow, Step, fold_rows, steps
-from store.reader import EventReader
 from store.records import Axis, utc
+from store.sources import EventSource
 
 State = TypeVar("State")
 Source: TypeAlias = Literal["replay"]
 """What a state was made from."""
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
@@ -37,8 +44,8 @@ class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
 class Repository:
     """Loads aggregates. Safe to share between threads."""
 
-    def __init__(self, reader: EventReader, domains: Domains) -> None:
-        self._reader = reader
+    def __init__(self, source: EventSource, domains: Domains) -> None:
+        self._source = source
         self._domains = domains
 
     def load(
@@ -56,14 +63,14 @@ class Repository:
 
         Raises:
             AggregateNotFound, VersionNotFound, NoEventYet: there is no such state.
-            ApplyFailed: an event cannot be folded; the error has what was reached.
+            ApplyFailed: an event cannot be folded; what was reached is the error's `reached`.
             HistoryGap: a version is missing.
         """
-        _check_bounds(version, as_of)
-        history = self._reader.history(aggregate_id, to_version=version, as_of=as_of, axis=axis)
+        _check_bounds(version, as_of, first=self._source.info.first_version)
+        history = self._source.history(aggregate_id, to_version=version, as_of=as_of, axis=axis)
         loaded = self._fold(aggregate_id, None, history, gaps=as_of is not None)
         if loaded is None:
-            self._reader.aggregate(aggregate_id)
+            self._source.aggregate(aggregate_id)
             raise NoEventYet(aggregate_id, as_of)
         if version is not None and loaded.version < version:
             raise VersionNotFound(aggregate_id, version, newest=loaded.version)
@@ -75,15 +82,23 @@ class Repository:
         Raises:
             AggregateTypeMismatch: the aggregate is of another type.
         """
-        loaded = self._fold(aggregate_id, None, self._reader.history(aggregate_id), gaps=False)
+        loaded = self._fold(aggregate_id, None, self._source.history(aggregate_id), gaps=False)
         if loaded is not None and loaded.aggregate_type != aggregate_type:
             raise AggregateTypeMismatch(
                 aggregate_id=aggregate_id, given=aggregate_type, actual=loaded.aggregate_type
             )
         return loaded or self._unborn(aggregate_id, aggregate_type)
 
-    def replay(self, aggregate_id: str, *, go_on: bool = False) -> Iterator[Step]:
-        """Each event with the state before and after it.
+    def replay(
+        self,
+        aggregate_id: str,
+        *,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        axis: Axis = "occurred",
+        go_on: bool = False,
+    ) -> Iterator[Step]:
+        """Each event with the state before and after it, for the bounds see `load`.
 
         With `go_on` an event that cannot be applied is a step with an error, and the replay goes on
         from the state before it.
@@ -92,12 +107,16 @@ class Repository:
             AggregateNotFound: no event of it is stored.
             ApplyFailed, HistoryGap: as `load` does, when that event's turn comes.
         """
-        fold = self.fold_of(self._reader.aggregate(aggregate_id).aggregate_type)
-        return steps(fold, self._reader.events(aggregate_id), go_on=go_on)
+        first = self._source.info.first_version
+        _check_bounds(version, as_of, first=first)
+        fold = self.fold_of(self._source.aggregate(aggregate_id).aggregate_type)
+        until = None if as_of is None else utc("as_of", as_of) + _MICROSECOND
+        events = self._source.events(aggregate_id, to_version=version, until=until, axis=axis)
+        return steps(fold, events, after=first - 1, go_on=go_on, gaps=as_of is not None)
 
     def catch_up(self, loaded: Loaded[Any]) -> Loaded[Any]:
         """The newest state, from an earlier one and the events since; raises as `load` does."""
-        rows = self._reader.history(loaded.aggregate_id, after=loaded.version)
+        rows = self._source.history(loaded.aggregate_id, after=loaded.version)
         return self._fold(loaded.aggregate_id, loaded, rows, gaps=False) or loaded
 
     def fold_of(self, aggregate_type: str) -> Fold:
@@ -116,14 +135,20 @@ class Repository:
         loaded = start
         for rows in history:
             before = loaded or self._unborn(aggregate_id, rows[0][3])
-            state, version = fold_rows(
-                self.fold_of(before.aggregate_type),
-                aggregate_id,
-                rows,
-                state=before.state,
-                version=before.version,
-                gaps=gaps,
-            )
+            try:
+                state, version = fold_rows(
+                    self.fold_of(before.aggregate_type),
+                    aggregate_id,
+                    rows,
+                    state=before.state,
+                    version=before.version,
+                    gaps=gaps,
+                )
+            except ApplyFailed as error:
+                error.reached = replace(
+                    before, state=error.reached_state, version=error.reached_version
+                )
+                raise
             left_out = before.left_out + version - before.version - len(rows)
             loaded = replace(before, state=state, version=version, left_out=left_out)
         return loaded
@@ -134,16 +159,16 @@ class Repository:
             aggregate_id=aggregate_id,
             aggregate_type=aggregate_type,
             state=fold.initial,
-            version=0,
+            version=self._source.info.first_version - 1,
             source="replay",
             generic=fold is GENERIC,
         )
 
 
-def _check_bounds(version: int | None, as_of: datetime | None) -> None:
+def _check_bounds(version: int | None, as_of: datetime | None, *, first: int) -> None:
     if version is not None and as_of is not None:
         raise InvalidEvent("version, as_of: give one of them")
-    if version is not None and (type(version) is not int or version < 1):
-        raise InvalidEvent(f"version: {version!r} is not a whole number from 1")
+    if version is not None and (type(version) is not int or version < first):
+        raise InvalidEvent(f"version: {version!r} is not a whole number from {first}")
     if as_of is not None:
         utc("as_of", as_of)

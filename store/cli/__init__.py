@@ -5,11 +5,12 @@ from store.cli.events import events
 from store.cli.migrate import migrate
 from store.cli.open import open_dashboard
 from store.cli.program import hindsight
+from store.cli.replay import replay
 from store.cli.stats import stats
 from store.cli.transfer import export, import_
 from store.cli.verify import verify
 
-for command in (migrate, import_, export, append, events, stats, verify, open_dashboard):
+for command in (migrate, import_, export, append, events, replay, stats, verify, open_dashboard):
     hindsight.add_command(command)
 
 main = hindsight.main

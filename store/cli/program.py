@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from store.domain import Domains, load_domains
 from store.errors import EventStoreError
 from store.settings import Settings
 
@@ -86,6 +87,22 @@ def store_option(*, files: bool = False) -> Callable[[F], F]:
         callback=where,
         help="The store, or an event file." if files else "The store.",
     )
+
+
+def domain_option(command: F) -> F:
+    """Gives a command its `domains`."""
+
+    def which(_: click.Context, __: click.Parameter, given: str | None) -> Domains:
+        paths = given or Settings.from_environment().domain
+        return load_domains(paths) if paths else Domains()
+
+    return click.option(
+        "--domain",
+        "domains",
+        metavar="MODULE:NAME",
+        callback=which,
+        help="The domain's code, else EVENT_STORE_DOMAIN; several are separated by commas.",
+    )(command)
 
 
 def _complain(message: str) -> int:

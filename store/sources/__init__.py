@@ -1,12 +1,13 @@
 """The read side that pages, analysis and CLI readers use, whatever keeps the events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Protocol, get_args
 
 from msgspec import Struct
 
 from store.errors import InvalidEvent
+from store.folding import HistoryRow
 from store.records import (
     AggregateOrder,
     AggregatePage,
@@ -72,6 +73,21 @@ class EventSource(Protocol):
 
         Versions are inclusive; `since` is inclusive and `until` exclusive, on `axis`.
         An unknown aggregate has none.
+        """
+        ...
+
+    def history(
+        self,
+        aggregate_id: str,
+        *,
+        after: int | None = None,
+        to_version: int | None = None,
+        as_of: datetime | None = None,
+        axis: Axis = "occurred",
+    ) -> Iterator[Sequence[HistoryRow]]:
+        """What a fold needs of one aggregate's events by version, in batches.
+
+        `after` is exclusive, `to_version` inclusive, and so is `as_of`, on `axis`.
         """
         ...
 

@@ -1,8 +1,8 @@
 """An NDJSON file as an `EventSource`: looked at where it is, without importing it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,6 +10,7 @@ from threading import Lock
 from typing import IO, Self
 
 from store.errors import AggregateNotFound, InvalidEvent, InvalidSource
+from store.folding import HistoryRow
 from store.interchange import is_gzipped, parse_line, read_lines
 from store.records import (
     AggregateOrder,
@@ -19,9 +20,13 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    utc,
 )
 from store.sources import EVERYTHING, SourceInfo, check_reading
 from store.sources.line_index import LineIndex
+
+HISTORY_BATCH = 500
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class NdjsonSource:
@@ -135,6 +140,26 @@ class NdjsonSource:
         if backward:
             lines = lines[::-1]
         return self._read(self._index.within(lines, since, until, axis), batch_size)
+
+    def history(
+        self,
+        aggregate_id: str,
+        *,
+        after: int | None = None,
+        to_version: int | None = None,
+        as_of: datetime | None = None,
+        axis: Axis = "occurred",
+    ) -> Iterator[Sequence[HistoryRow]]:
+        events = self.events(
+            aggregate_id,
+            from_version=None if after is None else after + 1,
+            to_version=to_version,
+            until=None if as_of is None else utc("as_of", as_of) + _MICROSECOND,
+            axis=axis,
+        )
+        rows = ((e.version, e.event_type, e.raw_data, e.aggregate_type) for e in events)
+        while batch := list(islice(rows, HISTORY_BATCH)):
+            yield batch
 
     def feed(
         self,

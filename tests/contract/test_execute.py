@@ -172,7 +172,7 @@ def test_only_the_missing_tail_is_read_again(
     read: list[int] = []
     history = bank.log.history
 
-    def counted(*arguments: Any, **options: Any) -> Iterator[list[Any]]:
+    def counted(*arguments: Any, **options: Any) -> Iterator[Sequence[Any]]:
         for rows in history(*arguments, **options):
             read.append(len(rows))
             yield rows
