@@ -16,8 +16,10 @@ from msgspec import Struct
 
 from store.database import Database, Row
 from store.digest import event_digest
+from store.domain import Aggregate, Domains
 from store.encoding import lifted
 from store.errors import AggregateNotFound
+from store.folding import changed_fields
 from store.reader import EventReader
 from store.records import Event
 
@@ -29,6 +31,8 @@ FindingKind: TypeAlias = Literal[
     "position",  # the feed shows an event before its predecessor
     "recorded_at",  # recorded before its predecessor
     "type",  # an event of another aggregate type than its head
+    "replay",  # the domain's code cannot fold the event
+    "impure",  # folding the same events twice gives two states
     "head",  # a head that does not sum up its events
     "no head",
     "no events",
@@ -36,6 +40,7 @@ FindingKind: TypeAlias = Literal[
 
 DAMAGED = (ValueError, TypeError, AttributeError, RecursionError, struct.error)
 """What reading a row raises that holds something else than an event."""
+NO_DOMAINS = Domains()
 KEPT_FINDINGS = 1_000
 BATCH = 500
 _MAX = 2**63 - 1
@@ -52,10 +57,14 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """How much was checked and what is wrong: the first findings, and how many there are."""
+    """How much was checked and what is wrong: the first findings, and how many there are.
+
+    Of the `events`, so many were `replayed` by domain code.
+    """
 
     aggregates: int
     events: int
+    replayed: int
     findings: tuple[Finding, ...]
     finding_count: int
 
@@ -75,13 +84,17 @@ def verify(
     log: EventReader,
     aggregate_id: str | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    *,
+    domains: Domains = NO_DOMAINS,
 ) -> Verification:
     """Check one aggregate, or the whole store; `progress` hears how many events were read now.
+
+    Aggregates of the `domains` are replayed too, twice, side by side.
 
     Raises:
         AggregateNotFound: neither a head nor an event of it is stored.
     """
-    check = _Check(log.database, progress)
+    check = _Check(log.database, progress, domains)
     if aggregate_id is None:
         check.everything()
     else:
@@ -92,6 +105,7 @@ def verify(
     return Verification(
         aggregates=check.aggregates,
         events=check.events,
+        replayed=check.replayed,
         findings=tuple(check.findings),
         finding_count=check.finding_count,
     )
@@ -100,9 +114,13 @@ def verify(
 class _Check:
     """A verification under way."""
 
-    def __init__(self, database: Database, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, database: Database, progress: Callable[[int], None], domains: Domains
+    ) -> None:
         self.aggregates = 0
         self.events = 0
+        self.replayed = 0
+        self._domains = domains
         self.findings: list[Finding] = []
         self.finding_count = 0
         self._database = database
@@ -147,12 +165,15 @@ class _Check:
 
     def _history(self, aggregate_id: str, head: _Head | None, rows: Iterable[Row]) -> None:
         self.aggregates += 1
-        seen = _Seen()
+        seen, replay = _Seen(), _Replay(self._domains)
         for row in rows:
             self.events += 1
             event = self._event(aggregate_id, row)
             for kind, explanation in seen.next(row[1], row[0], event, head):
                 self._report(kind, aggregate_id, explanation, row)
+            for kind, explanation in replay.next(event):
+                self._report(kind, aggregate_id, explanation, row)
+        self.replayed += replay.events
         if head is not None:
             for explanation in seen.faults_of(head, self._database):
                 self._report("head", aggregate_id, explanation)
@@ -248,6 +269,48 @@ class _Seen:
         for name, expected in zip(names, map(database.value, self._sums), strict=True):
             if getattr(head, name) != expected:
                 yield f"{name} is {getattr(head, name)}, by its events {expected}"
+
+
+class _Replay:
+    """An aggregate folded twice by its domain's code, up to the first thing that is wrong."""
+
+    def __init__(self, domains: Domains) -> None:
+        self.events = 0
+        self._domains = domains
+        self._aggregate: Aggregate[Any] | None = None
+        self._states: tuple[Any, Any] = (None, None)
+        self._ended = False
+
+    def next(self, event: Event | None) -> Iterator[tuple[FindingKind, str]]:
+        """Fold one more event, None for one that cannot be read; says what is wrong with it."""
+        if self._aggregate is None and event is not None:
+            self._begin(event.aggregate_type)
+        if self._ended or event is None or self._aggregate is None:
+            self._ended = True
+            return
+        self.events += 1
+        try:
+            self._states = tuple(self._folded(event, state) for state in self._states)
+        except Exception as cause:  # noqa: BLE001 (a domain's code may raise anything)
+            self._ended = True
+            named = type(cause).__name__
+            yield "replay", f"{event.event_type} cannot be folded: {named}: {cause}"
+            return
+        one, other = self._states
+        if one != other:
+            self._ended = True
+            yield "impure", f"two replays differ in {', '.join(changed_fields(one, other))}"
+
+    def _begin(self, aggregate_type: str) -> None:
+        self._aggregate = self._domains.aggregate(aggregate_type)
+        if self._aggregate is not None:
+            self._states = (self._aggregate.initial, self._aggregate.initial)
+
+    def _folded(self, event: Event, state: Any) -> Any:
+        assert self._aggregate is not None  # noqa: S101
+        return self._aggregate.apply(
+            state, self._aggregate.decode(event.event_type, event.raw_data)
+        )
 
 
 def _heads(database: Database, after: str) -> list[_Head]:

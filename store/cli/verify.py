@@ -8,7 +8,8 @@ import msgspec
 from store.application import Hindsight
 from store.cli.columns import shown
 from store.cli.parameters import Name
-from store.cli.program import FOUND, store_option
+from store.cli.program import FOUND, domain_option, store_option
+from store.domain import Domains
 from store.verification import Finding, Verification
 from store.verification import verify as verify_log
 
@@ -17,12 +18,14 @@ from store.verification import verify as verify_log
 @click.argument("aggregate_id", metavar="[ID]", required=False, type=Name())
 @click.option("--all", "everything", is_flag=True, help="Every aggregate.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@domain_option
 @store_option()
 @click.pass_context
 def verify(
     context: click.Context,
     *,
     url: str,
+    domains: Domains,
     aggregate_id: str | None,
     everything: bool,
     as_json: bool,
@@ -30,8 +33,9 @@ def verify(
     """Check one aggregate, or all, for what was changed, lost or put in behind the store's back.
 
     Every event's digest is computed anew; versions, positions, recording times and the
-    aggregates' heads must fit together. Exit code 1: something does not. The service may go on
-    writing.
+    aggregates' heads must fit together. Aggregates of a domain are replayed as well, twice: every
+    event must fold, and both times into the same state. Exit code 1: something is wrong. The
+    service may go on writing.
 
     \b
     Examples:
@@ -42,7 +46,7 @@ def verify(
     if everything == (aggregate_id is not None):
         raise click.UsageError("give either an ID or --all")
     with Hindsight(url, read_only=True) as store:
-        found = _verify(store, aggregate_id)
+        found = _verify(store, aggregate_id, domains)
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
@@ -50,14 +54,14 @@ def verify(
     context.exit(FOUND if found.finding_count else 0)
 
 
-def _verify(store: Hindsight, aggregate_id: str | None) -> Verification:
+def _verify(store: Hindsight, aggregate_id: str | None, domains: Domains) -> Verification:
     with click.progressbar(
         length=store.database.last_position(),
         label="checking",
         file=sys.stderr,
         hidden=aggregate_id is not None or not sys.stderr.isatty(),
     ) as bar:
-        return verify_log(store.log, aggregate_id, progress=bar.update)
+        return verify_log(store.log, aggregate_id, bar.update, domains=domains)
 
 
 def _print(found: Verification) -> None:
@@ -66,8 +70,9 @@ def _print(found: Verification) -> None:
     if found.finding_count > len(found.findings):
         click.echo(f"… and {found.finding_count - len(found.findings):,} more")
     faults = "1 fault" if found.finding_count == 1 else f"{found.finding_count:,} faults"
+    replayed = f", {found.replayed:,} events replayed" if found.replayed else ""
     click.echo(
-        f"checked {found.events:,} events, {found.aggregates:,} aggregates:"
+        f"checked {found.events:,} events, {found.aggregates:,} aggregates{replayed}:"
         f" {faults if found.finding_count else 'nothing wrong'}"
     )
 
