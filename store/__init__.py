@@ -1,7 +1,7 @@
 """An event store for Python services."""
 
 from store.application import Hindsight, migrate
-from store.domain import Aggregate, Command, Domain
+from store.domain import Activity, Aggregate, Command, Domain
 from store.errors import CommandRejected
 from store.execution import Conflict, Executed
 from store.records import (
@@ -16,6 +16,7 @@ from store.repository import Loaded
 from store.versions import any_, exact, none
 
 __all__ = [
+    "Activity",
     "Aggregate",
     "Append",
     "Appended",

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -16,6 +17,7 @@ from msgspec import Struct
 from store.errors import CommandUnknown, InvalidDomain, UnknownEventType
 from store.fingerprint import fold_fingerprint
 from store.identifiers import check_text
+from store.records import Context
 
 State = TypeVar("State", bound=Struct)
 Apply = Callable[[Any, Any], Any]
@@ -103,15 +105,32 @@ class _Decoders(dict[str, Callable[[bytes | str], Any]]):
         raise UnknownEventType(aggregate_type=self._aggregate_type, event_type=event_type)
 
 
+class Activity(Struct, frozen=True, kw_only=True):
+    """A command of a sample: what somebody wanted of an aggregate, and when."""
+
+    at: datetime
+    aggregate_id: str
+    command: Command
+    context: Context
+
+
+class Sample(Protocol):
+    """Makes activity to look at, the same for the same parameters."""
+
+    def __call__(self, *, seed: int, events: int, until: datetime) -> Iterable[Activity]:
+        """Activity in the order of time, the last by `until`, for about so many events."""
+        ...
+
+
 class Domain:
-    """The aggregates of one service under a name; `sample` makes believable activity for demos."""
+    """The aggregates of one service under a name; `sample` makes activity for demos."""
 
     def __init__(
         self,
         name: str,
         *,
         aggregates: Sequence[Aggregate[Any]],
-        sample: Callable[..., Iterable[Any]] | None = None,
+        sample: Sample | None = None,
     ) -> None:
         self.name = check_text("domain", name)
         self.aggregates = tuple(aggregates)

@@ -1,7 +1,7 @@
 """A service's users: a domain to copy. The store is given it as `users:domain`.
 
 `events` holds what happens, `state` what follows from it, `commands` the rules. All is pure, so
-`store.testing` tests it without a database.
+`store.testing` tests it without a database. `sample` makes activity to look at.
 """
 
 from store import Aggregate, Domain
@@ -25,6 +25,7 @@ from users.events import (
     ProfileUpdated,
     UserCreated,
 )
+from users.sample import sample
 from users.state import User, apply
 
 user = Aggregate(
@@ -54,4 +55,4 @@ user = Aggregate(
     personal=["username", "email", "full_name", "password_hash", "ip_address", "last_login_ip"],
 )
 
-domain = Domain("users", aggregates=[user])
+domain = Domain("users", aggregates=[user], sample=sample)
