@@ -14,8 +14,8 @@ bin := .venv/bin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-demo: $(runtime) ## the dashboard on a store of sample events, http://127.0.0.1:8501
-	@$(bin)/python -m dashboard --demo
+demo: $(runtime) ## the dashboard on a store of sample users, http://127.0.0.1:8501
+	@EVENT_STORE_DOMAIN=users:domain $(bin)/python -m dashboard --demo
 
 test: lint browser ## lint, then every test but soak: real PostgreSQL, real Chromium
 	@$(bin)/python -m pytest

@@ -49,7 +49,7 @@ def _demo_store() -> str:
 
     if not PATH.exists():
         click.echo(f"Writing a demo store to {PATH}, a few seconds …", err=True)
-    return ensure_store()
+    return ensure_store(Settings.from_environment().domain or "")
 
 
 def _complain(error: EventStoreError) -> int:

@@ -1,6 +1,7 @@
 """The command line: `hindsight`, or `python -m store`."""
 
 from store.cli.append import append
+from store.cli.demo import demo
 from store.cli.events import events
 from store.cli.migrate import migrate
 from store.cli.open import open_dashboard
@@ -10,7 +11,18 @@ from store.cli.stats import stats
 from store.cli.transfer import export, import_
 from store.cli.verify import verify
 
-for command in (migrate, import_, export, append, events, replay, stats, verify, open_dashboard):
+for command in (
+    migrate,
+    import_,
+    export,
+    append,
+    events,
+    replay,
+    stats,
+    verify,
+    open_dashboard,
+    demo,
+):
     hindsight.add_command(command)
 
 main = hindsight.main

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -36,6 +37,8 @@ class Program(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the program and exit."""
+        # A domain is named from where the user stands, as servers and task runners take theirs.
+        sys.path.insert(0, str(Path.cwd()))
         try:
             code = super().main(*args, **extra | {"standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as help_wanted:

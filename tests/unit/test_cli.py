@@ -52,6 +52,34 @@ def event_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
+def test_a_domain_is_looked_for_where_the_user_stands(tmp_path: Path, event_file: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        """
+from msgspec import Struct
+from store import Aggregate, Domain
+class Created(Struct, frozen=True): ...
+class Thing(Struct, frozen=True):
+    created: bool = False
+def apply(state, event):
+    return Thing(True)
+domain = Domain("shop", aggregates=[
+    Aggregate("user", initial=Thing(), events=[Created], apply=apply)])
+"""
+    )
+    installed = Path(sys.executable).with_name("hindsight")
+    done = subprocess.run(
+        [installed, "replay", LINE["aggregate_id"], "--url", event_file, "--domain", "shop:domain"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"created": true' in done.stdout
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples(name: str) -> None:
     help_text = CliRunner().invoke(hindsight, [name, "--help"]).output
