@@ -1,5 +1,6 @@
 """The server: who may reach it, what it answers, how it says no."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,3 +60,20 @@ def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
     assert "no.ndjson" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_domain_that_is_none_is_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "log.ndjson"
+    log.touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "dashboard", "--source", str(log), "--port", "0"],
+        env={**os.environ, "EVENT_STORE_DOMAIN": "users:domian"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: users:domian: ")
+    assert done.stderr.count("\n") == 1
