@@ -57,6 +57,11 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
     url = place.new()
     for outcome in plan.writing(chosen, place, url):
         findings.add(outcome)
+    if chosen.has("replay"):
+        for outcome in plan.replaying_histories(chosen, place, url):
+            findings.add(outcome)
+    if chosen.has("execute"):
+        findings.add(plan.executing(chosen, place, url))
     if isinstance(place, PostgreSQLStores) and chosen.has("fence"):
         for cost in plan.fence(chosen, url):
             findings.add(cost)

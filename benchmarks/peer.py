@@ -67,7 +67,7 @@ class Peer:
     """See `Contender`."""
 
     def __init__(self, url: str, *, create: bool = False) -> None:
-        self._application = Application[UUID](_environment(url, create=create))
+        self.application = Application[UUID](_environment(url, create=create))
         self._thread = threading.local()
 
     def append(self, aggregate_id: str, expected: int, count: int) -> None:
@@ -81,7 +81,7 @@ class Peer:
         for payload in rest:
             ticket.add_comment(payload, ACTOR)
         try:
-            self._application.save(ticket)
+            self.application.save(ticket)
         except IntegrityError as conflict:
             raise Conflict from conflict
 
@@ -89,7 +89,7 @@ class Peer:
         """See `Contender.reload`; there is no way but from the start."""
         originator = UUID(aggregate_id)
         try:
-            ticket: Ticket = self._application.repository.get(originator)
+            ticket: Ticket = self.application.repository.get(originator)
         except AggregateNotFoundError:
             return version
         self._tickets[originator] = ticket
@@ -97,11 +97,11 @@ class Peer:
 
     def scan(self) -> int:
         """See `Contender.scan`."""
-        return _scan(self._application)
+        return _scan(self.application)
 
     def close(self) -> None:
         """See `Contender.close`."""
-        self._application.close()
+        self.application.close()
 
     @property
     def _tickets(self) -> dict[UUID, Ticket]:
@@ -115,7 +115,7 @@ class FastPeer:
 
     def __init__(self, url: str, *, create: bool = False) -> None:
         functions = {"POSTGRES_ENABLE_DB_FUNCTIONS": "yes"}
-        self._application = FastApplication(_environment(url, create=create) | functions)
+        self.application = FastApplication(_environment(url, create=create) | functions)
 
     def append(self, aggregate_id: str, expected: int, count: int) -> None:
         """See `Contender.append`."""
@@ -132,23 +132,23 @@ class FastPeer:
             for version, payload in enumerate(payloads(expected, count), start=expected + 1)
         ]
         try:
-            self._application.events.put(events)
+            self.application.events.put(events)
         except IntegrityError as conflict:
             raise Conflict from conflict
 
     def reload(self, aggregate_id: str, version: int) -> int:
         """See `Contender.reload`."""
-        for missed in self._application.events.get(UUID(aggregate_id), gt=version):
+        for missed in self.application.events.get(UUID(aggregate_id), gt=version):
             version = missed.originator_version
         return version
 
     def scan(self) -> int:
         """See `Contender.scan`."""
-        return _scan(self._application)
+        return _scan(self.application)
 
     def close(self) -> None:
         """See `Contender.close`."""
-        self._application.close()
+        self.application.close()
 
 
 def _environment(url: str, *, create: bool) -> dict[str, str]:

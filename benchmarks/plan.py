@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from benchmarks import following, importing, measures
+from benchmarks import following, importing, measures, replaying
 from benchmarks.following import AT_HOLE, FOLLOWED, NAIVE, NO_HOLE, PLAIN, UNREAD
 from benchmarks.measures import Openers
 from benchmarks.rounds import Ratio, Speeds, compare
@@ -72,9 +72,10 @@ SCAN = Measure(
 )
 NOISE = "noise: bare beside its twin, append 1"
 IMPORTED = ("wikipedia_edits", "scoop_main")
+REPLAYED = (1_000, 10_000)
 NAMES = (
     *(measure.name for measure in WRITES),
-    *(SCAN.name, "import", "noise", "sizes", "fence"),
+    *(SCAN.name, "import", "noise", "sizes", "fence", "replay", "execute"),
 )
 
 
@@ -129,6 +130,44 @@ def importing_logs(plan: Plan, stores: Stores) -> Iterator[Outcome]:
             bare=compare(speeds, OURS, BARE),
             bare_target=0.5,
         )
+
+
+def replaying_histories(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
+    """Replays of long histories; the peer in each of its forms has a row of its own."""
+    for events in REPLAYED:
+        times = max(1, (2_000 if plan.quick else 20_000) // events)
+        speeds = replaying.replays(stores, url, plan.rounds, events, times)
+        title = f"replay of {events:,} events to typed state"
+        yield Outcome(
+            title=title,
+            database=stores.name,
+            speed=median(speeds[OURS]),
+            bare=compare(speeds, OURS, BARE),
+            bare_target=0.80,
+            peer=compare(speeds, OURS, PEER),
+            peer_target=10.0 if PEER in speeds else None,
+        )
+        for form, target in ((replaying.UNCHECKED, 4.0), (FAST_PEER, 2.0)):
+            if form in speeds:
+                yield Outcome(
+                    title=f"{title}, beside {form}",
+                    database=stores.name,
+                    speed=None,
+                    bare=None,
+                    peer=compare(speeds, OURS, form),
+                    peer_target=target,
+                )
+
+
+def executing(plan: Plan, stores: Stores, url: str) -> Outcome:
+    """Commands beside hand-written load and append."""
+    speeds = replaying.commands(stores, url, plan.rounds, 20 if plan.quick else 150)
+    return Outcome(
+        title=f"a command on {replaying.HISTORY_OF_A_COMMAND} events and more",
+        database=stores.name,
+        speed=median(speeds[OURS]),
+        bare=compare(speeds, OURS, BARE),
+    )
 
 
 def fence(plan: Plan, url: str) -> Iterator[Cost]:
