@@ -22,7 +22,8 @@ the table tells the median and (lowest–highest). **bare** is hand-written code
 that writes the same tables, indexes, triggers and digests. **eventsourcing** is the PyPI package on
 the same server as its tutorial uses it: an application saves aggregates, which stay in memory;
 **fast** is its event store without aggregates, inserting by its database function, with JSON by
-msgspec. Neither writes heads, digests or event ids. An import is compared with a COPY, on SQLite an
+msgspec; in replays its events are folded by hand, which is that package tuned as far as it goes.
+Neither writes heads, digests or event ids. An import is compared with a COPY, on SQLite an
 executemany, of lines decoded beforehand. Speeds per second are this machine's and drift; the ratios
 are what counts.
 """

@@ -1,5 +1,6 @@
 """What the README shows works as it stands."""
 
+import os
 import re
 import subprocess
 import sys
@@ -19,11 +20,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["first steps", "own transaction"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["first steps", "commands", "own transaction"])
 def test_the_code_runs_and_prints_what_its_comments_say(code: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -40,7 +42,7 @@ def test_the_event_line_is_one() -> None:
 
 def test_every_command_shown_exists_with_its_options() -> None:
     shown = re.findall(r"^hindsight (\w+)(.*?)(?:#|$)", "".join(blocks("sh")), re.MULTILINE)
-    assert len(shown) == 7
+    assert len(shown) == 11
     for name, rest in shown:
         options = re.findall(r"--[a-z-]+", rest)
         help_text = CliRunner().invoke(hindsight, [name, "--help"]).output
