@@ -1,0 +1,270 @@
+"""The example service as it is run: uvicorn, two workers, one store, many clients at once."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from store import Hindsight, NewEvent, migrate, none
+from tests.servers import PostgresServer
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "correct horse battery"  # noqa: S105
+ADA = {
+    "username": "ada",
+    "email": "ada@a.example",
+    "full_name": "Ada Lovelace",
+    "password": PASSWORD,
+}
+
+pytestmark = pytest.mark.slow
+
+
+class Service:
+    """The running service: an HTTP client, and what it has logged so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], client: httpx2.Client, log: Path) -> None:
+        self.process = process
+        self.client = client
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """Both workers' lines."""
+        return self._log.read_text()
+
+    def create(self, **changed: Any) -> str:
+        """The id of a new user."""
+        answer = self.client.post("/users", json=ADA | changed)
+        assert answer.status_code == 201, answer.text
+        created: str = answer.json()["id"]
+        assert answer.headers["location"] == f"/users/{created}"
+        return created
+
+    def user(self, user_id: str, **at: Any) -> dict[str, Any]:
+        answer = self.client.get(f"/users/{user_id}", params=at)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def log_in(self, user_id: str, password: str = PASSWORD) -> httpx2.Response:
+        return self.client.post(f"/users/{user_id}/logins", json={"password": password})
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of each kind for all tests here: each makes users of its own."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('service')}/users.db"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        server.execute("CREATE DATABASE example_service")
+        url = server.url("example_service")
+    migrate(url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    port = _free_port()
+    log = tmp_path_factory.mktemp("service") / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "examples.service:app"),
+                *("--workers", "2", "--port", str(port), "--no-access-log"),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"EVENT_STORE_URL": store_url},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        _wait_for(lambda: log.read_text().count("startup complete") == 2, log)
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield Service(process, client, log)
+    finally:
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(30)
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        for worker in alive:
+            worker.kill()
+    assert (alive, code) in (([], 0), ([], -signal.SIGTERM)), log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(condition: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def _problem(answer: httpx2.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    return answer.status_code, body["detail"]
+
+
+def test_a_user_s_life(service: Service, store_url: str) -> None:
+    user_id = service.create()
+    assert service.log_in(user_id).status_code == 204
+    moved = service.client.put(f"/users/{user_id}/email", json={"email": "ada@b.example"})
+    assert (moved.json()["version"], moved.json()["state"]["email"]) == (3, "ada@b.example")
+    assert service.user(user_id, version=1)["state"]["email"] == "ada@a.example"
+
+    history = service.client.get(f"/users/{user_id}/history").json()
+    assert [(event["version"], event["event_type"]) for event in history] == [
+        (1, "UserCreated"),
+        (2, "LoginInfoUpdated"),
+        (3, "EmailChanged"),
+    ]
+    then = history[1]["occurred_at"]
+    assert service.user(user_id, as_of=then)["version"] == 2
+    rest = service.client.get(f"/users/{user_id}/history", params={"after": 1, "limit": 1}).json()
+    assert rest == history[1:2]
+
+
+def test_five_wrong_passwords_lock_until_somebody_unlocks(service: Service) -> None:
+    user_id = service.create()
+    for _ in range(5):
+        assert _problem(service.log_in(user_id, "wrong")) == (401, "the password is wrong")
+    assert _problem(service.log_in(user_id)) == (409, "the account is locked")
+    assert _problem(service.log_in(user_id, "wrong")) == (409, "the account is locked")
+    why = {"reason": "it was me"}
+    assert service.client.post(f"/users/{user_id}/unlock", json=why).status_code == 200
+    assert service.log_in(user_id).status_code == 204
+    assert service.client.post(f"/users/{user_id}/lock", json=why).status_code == 200
+    again = service.client.post(f"/users/{user_id}/lock", json=why)
+    assert _problem(again) == (409, "the account is locked already")
+    state = service.user(user_id)["state"]
+    assert (state["account_locked"], state["lock_reason"], state["total_logins"]) == (
+        *(True, "it was me"),
+        1,
+    )
+
+
+def test_many_at_one_user_all_get_through(service: Service, store_url: str) -> None:
+    user_id = service.create()
+    addresses = [f"ada@{number}.example" for number in range(80)]
+
+    def move(address: str) -> int:
+        """Tries again when told to, as clients of such services do."""
+        while True:
+            answer = service.client.put(f"/users/{user_id}/email", json={"email": address})
+            if answer.status_code != 503:
+                return answer.status_code
+            assert answer.headers["retry-after"] == "1"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(move, addresses)) == {200}
+        logins = [pool.submit(service.log_in, user_id, word) for word in [PASSWORD] * 4]
+        assert [login.result().status_code for login in logins] == [204] * 4
+
+    found = service.user(user_id)
+    assert (found["version"], found["state"]["total_logins"]) == (85, 4)
+    with Hindsight(store_url, domain="users:domain") as store:
+        events = list(store.events(user_id))
+        assert store.load(user_id).state.email == found["state"]["email"]
+    assert [event.version for event in events] == list(range(1, 86))
+    moved = [event.data["email"] for event in events if event.event_type == "EmailChanged"]
+    assert sorted(moved) == sorted(addresses)
+    assert "absorbed conflict: ChangeEmail" in service.log
+
+
+def test_both_workers_live(service: Service) -> None:
+    ids = re.findall(r"Started server process \[(\d+)\]", service.log)
+    assert len(set(ids)) == 2
+    assert all(psutil.Process(int(each)).is_running() for each in ids)
+
+
+def test_passwords_and_hashes_stay_inside(service: Service, store_url: str) -> None:
+    answers: list[httpx2.Response] = []
+    service.client.event_hooks["response"].append(answers.append)
+    user_id = service.create()
+    service.log_in(user_id)
+    service.log_in(user_id, "a wrong horse")
+    service.user(user_id)
+    service.client.get(f"/users/{user_id}/history")
+    incomplete = {name: value for name, value in ADA.items() if name != "email"}
+    assert _problem(service.client.post("/users", json=incomplete)) == (
+        *(422,),
+        "body.email: Field required",
+    )
+    assert service.client.post("/users", json={"password": [PASSWORD]}).status_code == 422
+    broken = service.client.post("/users", content=f'{{"password": "{PASSWORD}"'.encode())
+    assert broken.status_code == 422
+
+    with Hindsight(store_url) as store:
+        events = list(store.events(user_id))
+    password_hash = events[0].data["password_hash"]
+    service.client.event_hooks["response"].clear()
+    assert len(answers) == 8
+    secrets = [PASSWORD, "horse", password_hash, *password_hash.split("$")[1:], "password_hash"]
+    for secret in secrets:
+        assert not any(secret in answer.text for answer in answers)
+        assert not any(secret.encode() in event.raw_metadata for event in events)
+        assert secret not in service.log
+    assert not any(b"horse" in event.raw_data for event in events)
+    assert [event.metadata["command"]["name"] for event in events] == [
+        "CreateUser",
+        "RecordLogin",
+        "RecordFailedLogin",
+    ]
+
+
+def test_who_asked_is_kept(service: Service) -> None:
+    user_id = service.create()
+    asked = {"X-Actor": "support", "X-Correlation-ID": "call-7"}
+    why = {"reason": "lost telephone"}
+    answer = service.client.post(f"/users/{user_id}/lock", json=why, headers=asked)
+    assert answer.headers["x-correlation-id"] == "call-7"
+    [created, locked] = service.client.get(f"/users/{user_id}/history").json()
+    assert (locked["actor"], locked["correlation_id"]) == ("support", "call-7")
+    assert created["actor"] is None
+    assert created["correlation_id"]
+
+
+def test_what_is_not_there_or_not_right_is_told(service: Service, store_url: str) -> None:
+    with Hindsight(store_url) as store:
+        store.append("order", "order-1", [NewEvent("Opened", {})], expected=none())
+    user_id = service.create()
+    get = service.client.get
+    for path in ("/users/nobody", "/users/order-1", "/users/order-1/history", "/users/%00"):
+        assert _problem(get(path))[0] == 404
+    assert _problem(get(f"/users/{user_id}?version=9"))[0] == 404
+    assert _problem(get(f"/users/{user_id}?as_of=2020-01-01T00:00:00Z"))[0] == 404
+    assert _problem(get(f"/users/{user_id}?as_of=2020-01-01T00:00:00"))[0] == 400
+    assert _problem(get(f"/users/{user_id}?version=0"))[0] == 400
+    put = service.client.put
+    assert _problem(put("/users/order-1/email", json={"email": "a@b.c"}))[0] == 404
+    assert _problem(put("/users/nobody/email", json={"email": "a@b.c"})) == (
+        *(409,),
+        "the user does not exist",
+    )
+    assert _problem(put(f"/users/{user_id}/email", json={"email": "a"}))[0] == 409
+    headers = {"X-Actor": "x" * 600}
+    assert (
+        _problem(put(f"/users/{user_id}/email", json={"email": "a@b"}, headers=headers))[0] == 400
+    )
+    assert _problem(service.log_in("nobody"))[0] == 404
+    assert service.user(user_id)["version"] == 1

@@ -1,0 +1,142 @@
+"""The how-tos, followed word by word in an empty folder: files copied, commands typed."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from msgspec import Struct, json
+
+ROOT = Path(__file__).parents[2]
+HOWTO = ROOT / "docs" / "howto"
+_FILE = re.compile(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Typed(Struct, frozen=True):
+    """A command of a page, what it is said to print, and the variables exported before it."""
+
+    line: str
+    printed: str
+    exported: Mapping[str, str]
+
+
+def page(name: str) -> str:
+    return (HOWTO / name).read_text()
+
+
+def commands(text: str) -> list[Typed]:
+    """What the page has its reader type, in order."""
+    found, exported = [], {}
+    for block in _CONSOLE.findall(text):
+        for entry in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            line, _, printed = entry.partition("\n")
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").partition("=")
+                exported[name] = value
+            else:
+                found.append(Typed(line, printed, dict(exported)))
+    return found
+
+
+def run(folder: Path, *command: str, **exported: str) -> subprocess.CompletedProcess[str]:
+    """What a terminal in `folder` shows, both streams as one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={"PATH": path, "HOME": str(folder), **exported},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the page about domains, and the store that its code made."""
+    folder = tmp_path_factory.mktemp("shop")
+    files = _FILE.findall(page("your-own-domain.md"))
+    assert len(files) == 7
+    for name, content in files:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    done = run(folder, "python", "shop.py")
+    assert done.returncode == 0, done.stdout
+    (folder / "shop.db").rename(folder / "made.db")
+    return folder
+
+
+@pytest.mark.slow
+def test_what_the_page_has_typed_prints_what_it_says(shop: Path) -> None:
+    typed = commands(page("your-own-domain.md"))
+    assert [each.line.split()[:3] for each in typed] == [
+        ["python", "-m", "pytest"],
+        ["python", "shop.py"],
+        *[["hindsight", "replay", "order-1"]] * 2,
+        ["hindsight", "verify", "--all"],
+        ["python", "mistakes.py"],
+        *[["hindsight", "replay", "order-1"]] * 3,
+    ]
+    for each in typed:
+        done = run(shop, *each.line.split(), **each.exported)
+        if each.printed:
+            assert done.stdout == each.printed
+        assert done.returncode == (2 if each.printed.startswith("error: ") else 0), done.stdout
+
+
+def test_the_tests_of_the_page_pass_and_can_fail(shop: Path) -> None:
+    done = run(shop, "python", "-m", "pytest", "-q", "test_orders.py")
+    assert "6 passed" in done.stdout
+    state = shop / "orders" / "state.py"
+    right = state.read_text()
+    state.write_text(right.replace("event.quantity * event.price", "event.price"))
+    try:
+        assert "1 failed, 5 passed" in run(shop, "python", "-m", "pytest", "-q").stdout
+    finally:
+        state.write_text(right)
+
+
+def test_the_dashboard_gets_the_states_of_the_page_s_domain(shop: Path) -> None:
+    code = """
+from store.application import open_source
+from store.domain import load_domains
+from store.repository import Repository
+from store.settings import Settings
+import msgspec
+
+domains = load_domains(Settings.from_environment().domain)
+with open_source("sqlite:///made.db") as source:
+    steps = list(Repository(source, domains).replay("order-1"))
+print(msgspec.json.encode([(step.event.version, step.after) for step in steps]).decode())
+"""
+    done = run(shop, "python", "-c", code, EVENT_STORE_DOMAIN="orders:domain")
+    assert done.returncode == 0, done.stdout
+    states = json.decode(done.stdout)
+    assert [(version, state["total"]) for version, state in states] == [(1, 0), (2, 900), (3, 900)]
+    assert states[-1][1]["paid_at"] == "2026-01-05T12:00:00Z"
+
+
+def test_no_secret_of_the_page_is_stored(shop: Path) -> None:
+    stored = run(shop, "hindsight", "export", "-", "--url", "sqlite:///made.db")
+    lines = [line for line in stored.stdout.splitlines() if line.startswith("{")]
+    kept = [json.decode(line)["metadata"]["command"] for line in lines]
+    assert [command["name"] for command in kept] == ["PlaceOrder", "AddItem", "PayOrder"]
+    assert kept[2]["data"] == {"at": "2026-01-05T12:00:00+00:00"}
+    assert "tok_1" not in stored.stdout
+
+
+def test_the_page_about_services_quotes_the_service() -> None:
+    service = (ROOT / "examples" / "service.py").read_text()
+    quoted = re.findall(
+        r"^```python\n(.*?)^```$", page("fastapi-service.md"), re.MULTILINE | re.DOTALL
+    )
+    assert quoted
+    for part in quoted:
+        assert part in service
