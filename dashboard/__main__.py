@@ -5,6 +5,7 @@ import sys
 import click
 
 from dashboard.server import DEFAULT_HOST, DEFAULT_PORT, serve
+from store.domain import Domains, load_domains
 from store.errors import EventStoreError
 from store.settings import Settings
 
@@ -30,6 +31,7 @@ def main(
     try:
         serve(
             source=_demo_store() if demo else source or _configured_source(),
+            domains=_domains(),
             host=host,
             port=port,
             expose=expose,
@@ -44,6 +46,11 @@ def _configured_source() -> str:
     return settings.read_url or settings.url
 
 
+def _domains() -> Domains:
+    paths = Settings.from_environment().domain
+    return load_domains(paths) if paths else Domains()
+
+
 def _demo_store() -> str:
     from dashboard.demo import PATH, ensure_store  # noqa: PLC0415 - only the demo writes
 
@@ -53,7 +60,7 @@ def _demo_store() -> str:
 
 
 def _complain(error: EventStoreError) -> int:
-    click.echo(f"error: {error}", err=True)
+    click.echo(f"error: {' '.join(str(error).split())}", err=True)
     return 2
 
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard import resources
+from store.domain import Domains
 from store.errors import EventStoreError
 from store.sources import EventSource
 
@@ -86,8 +87,13 @@ def readyz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def create_app(source: EventSource, *, allowed_hosts: Sequence[str]) -> st.App:
-    """The dashboard over `source`, answering only requests that name one of `allowed_hosts`."""
+def create_app(
+    source: EventSource, *, allowed_hosts: Sequence[str], domains: Domains | None = None
+) -> st.App:
+    """The dashboard over `source`, answering only requests that name one of `allowed_hosts`.
+
+    States are folded by `domains`, by default by no domain's code.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
@@ -97,7 +103,7 @@ def create_app(source: EventSource, *, allowed_hosts: Sequence[str]) -> st.App:
         # objects, 2 ms over what is left after this.
         gc.collect()
         gc.freeze()
-        with resources.shared(source):
+        with resources.shared(source, domains or Domains()):
             yield {}
 
     return st.App(

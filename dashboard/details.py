@@ -1,7 +1,6 @@
 """One event in full."""
 
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import streamlit as st
@@ -10,23 +9,24 @@ from msgspec.structs import replace
 from dashboard import navigation, resources
 from dashboard.clock import now
 from dashboard.colours import colours, text_colour
-from dashboard.literal import code_span, exact_in_browser, markdown
+from dashboard.literal import code_span, markdown
 from dashboard.moments import relative, stamp
 from dashboard.outline import Outline
 from dashboard.theme import is_dark
+from dashboard.trees import tree
 from dashboard.view import View
 from store.records import Event
 
-MAX_TREE_BYTES = 512 * 1024
 MAX_RAW_CHARACTERS = 100_000
 PARTS = ["Data", "Metadata", "Raw"]
+AS_RAW = "Look at them as raw bytes."
 
 
-def show(view: View, outline: Outline, chosen: int | None) -> None:
+def show(view: View, outline: Outline, chosen: int | None) -> Event | None:
     """The event of version `chosen`, and the way to its neighbours."""
     _steps(view, outline, chosen)
     if chosen is None:
-        return
+        return None
     event = next(
         resources.source().events(view.aggregate or "", from_version=chosen, to_version=chosen)
     )
@@ -35,6 +35,7 @@ def show(view: View, outline: Outline, chosen: int | None) -> None:
     st.subheader(f"{event.version} {name}", anchor=False)
     st.table(_facts(event), border="horizontal", hide_header=True, alt="The event's facts")
     _payload(event)
+    return event
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -105,18 +106,9 @@ def _payload(event: Event) -> None:
     if part == "Raw":
         _raw(event)
     elif part == "Metadata":
-        _tree(event.metadata, len(event.raw_metadata))
+        tree(event.metadata, len(event.raw_metadata), instead=AS_RAW)
     else:
-        _tree(event.data, len(event.raw_data))
-
-
-def _tree(value: Any, size: int) -> None:
-    if size > MAX_TREE_BYTES:
-        st.info(f"{size:,} bytes are too many for a tree. Look at them as raw bytes.")
-    elif isinstance(value, dict | list):
-        st.json(exact_in_browser(value), expanded=2)
-    else:
-        st.code(msgspec.json.encode(value).decode(), language="json", wrap_lines=True)
+        tree(event.data, len(event.raw_data), instead=AS_RAW)
 
 
 def _raw(event: Event) -> None:

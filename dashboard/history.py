@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 from msgspec.structs import replace
 
-from dashboard import charts, details, navigation, resources
+from dashboard import charts, details, effect, navigation, resources
 from dashboard.clock import now
 from dashboard.colours import colours
 from dashboard.lanes import Lanes, arrange
@@ -54,7 +54,14 @@ def show(view: View) -> None:
     with grid.cell(column_span=LIST_COLUMNS):
         _list(view, outline, shown, chosen)
     with grid.cell(column_span=EVENT_COLUMNS), st.container(key="event"):
-        details.show(view, outline, chosen)
+        event = details.show(view, outline, chosen)
+    if event is None:
+        return
+    # Last of all: folding a long history takes a while.
+    with grid.cell(column_span=LIST_COLUMNS), st.container(key="changes"):
+        found = effect.show_changes(event)
+    with grid.cell(column_span=EVENT_COLUMNS), st.container(key="state"):
+        effect.show_state(event, found)
 
 
 def _header(head: AggregateSummary, events: int, left_out: int) -> None:

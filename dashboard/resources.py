@@ -7,22 +7,28 @@ import streamlit as st
 
 from dashboard.counting import Counting
 from dashboard.outline import Outlines
+from dashboard.states import States
+from store.domain import Domains
 from store.records import Counts
+from store.repository import Repository
 from store.sources import EventSource
 
 _sources: list[EventSource] = []
 _countings: list[Counting] = []
+_domains: list[Domains] = []
 
 
 @contextmanager
-def shared(source: EventSource) -> Iterator[None]:
-    """Let the pages read `source` within the block."""
+def shared(source: EventSource, domains: Domains) -> Iterator[None]:
+    """Let the pages read `source`, folded by `domains`, within the block."""
     counting = Counting(source)
     _sources.append(source)
     _countings.append(counting)
+    _domains.append(domains)
     try:
         yield
     finally:
+        _domains.remove(domains)
         _countings.remove(counting)
         _sources.remove(source)
         counting.close()
@@ -38,6 +44,12 @@ def source() -> EventSource:
 def outlines() -> Outlines:
     """Outlines of the aggregates that were looked at lately."""
     return Outlines(source())
+
+
+@st.cache_resource(show_spinner=False)
+def states() -> States:
+    """States of the aggregates that were looked at lately."""
+    return States(source(), Repository(source(), _domains[-1]))
 
 
 def counts() -> Counts | None:

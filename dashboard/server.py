@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from dashboard.app import create_app
 from store.application import open_source
+from store.domain import Domains
 from store.errors import EventStoreError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -24,12 +25,13 @@ class CannotServe(EventStoreError):
 def serve(
     *,
     source: str,
+    domains: Domains | None = None,
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     expose: bool = False,
     open_browser: bool = False,
 ) -> None:
-    """Show the store or event file `source` until the process is told to stop.
+    """Show the store or event file `source`, folded by `domains`, until told to stop.
 
     `port` 0 takes any free one. There is no login yet, so only a loopback `host` is served
     unless `expose` is set.
@@ -45,7 +47,8 @@ def serve(
         )
     with open_source(source) as events, closing(_listen(host, port)) as listener:
         url = _url(host, listener.getsockname()[1])
-        app = create_app(events, allowed_hosts=["*"] if expose else _names(host))
+        hosts = ["*"] if expose else _names(host)
+        app = create_app(events, allowed_hosts=hosts, domains=domains)
         print(f"Hindsight shows {events.info.name} on {url} (Ctrl-C stops it)", flush=True)  # noqa: T201 - the command's answer
         if open_browser:
             # The socket listens already: the browser waits until the application answers.

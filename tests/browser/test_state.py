@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-import users
 from store import Hindsight, NewEvent, any_
 from tests.browser.conftest import Serve
 from tests.browser.timeline import EVENTS, chosen_event, click_row, open_view
+from users import domain
+from users.commands import ChangeEmail, CreateUser, RecordLogin
 
 pytestmark = pytest.mark.browser
 
 HASH = "scrypt:1"
+
+
+def changes(page: Page) -> Locator:
+    return page.locator(".st-key-changes")
 
 
 def state(page: Page) -> Locator:
@@ -24,13 +29,13 @@ def state(page: Page) -> Locator:
 def address(serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A user's timeline: created, moved, logged in, and an event of no shape the domain knows."""
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    with Hindsight(sqlite_url, domain=users.domain) as store:
+    with Hindsight(sqlite_url, domain=domain) as store:
         for command in (
-            users.CreateUser(
+            CreateUser(
                 username="ada", email="ada@example.org", full_name="Ada", password_hash=HASH
             ),
-            users.ChangeEmail(email="ada@example.com"),
-            users.RecordLogin(at=at, ip_address="192.0.2.7"),
+            ChangeEmail(email="ada@example.com"),
+            RecordLogin(at=at, ip_address="192.0.2.7"),
         ):
             store.execute("ada", command)
         store.append("user", "ada", [NewEvent("EmailChanged", {})], expected=any_())
@@ -40,13 +45,13 @@ def address(serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> s
 
 def test_an_event_shows_what_it_changed_and_the_state_after_it(page: Page, address: str) -> None:
     open_view(page, f"{address}&version=3")
-    expect(state(page)).to_contain_text("What it changed")
-    row = state(page).get_by_role("row", name="total_logins")
+    expect(changes(page)).to_contain_text("What it changed")
+    row = changes(page).get_by_role("row", name="total_logins")
     expect(row).to_contain_text("0 → 1")
     click_row(page, EVENTS, 2)
     expect(chosen_event(page)).to_contain_text("2 EmailChanged")
-    expect(state(page).get_by_role("row")).to_have_count(1)
-    row = state(page).get_by_role("row", name="email")
+    expect(changes(page).get_by_role("row")).to_have_count(1)
+    row = changes(page).get_by_role("row", name="email")
     expect(row).to_contain_text('"ada@example.org" → "ada@example.com"')
     expect(state(page)).to_contain_text("State after version 2")
     expect(state(page).get_by_test_id("stJson")).to_contain_text('"ada@example.com"')
@@ -57,9 +62,17 @@ def test_an_event_that_cannot_be_folded_is_one_line_beside_the_state_reached(
     page: Page, address: str
 ) -> None:
     open_view(page, f"{address}&version=4")
-    expect(state(page).get_by_test_id("stAlert")).to_contain_text("'ada' version 4 (EmailChanged)")
+    expect(changes(page).get_by_test_id("stAlert")).to_contain_text(
+        "'ada' version 4 (EmailChanged)"
+    )
     expect(state(page)).to_contain_text("State reached, after version 3")
     expect(state(page).get_by_test_id("stJson")).to_contain_text('"ada@example.com"')
+
+
+def test_a_value_is_text_and_no_link(page: Page, address: str) -> None:
+    open_view(page, f"{address}&version=2")
+    expect(changes(page).get_by_role("row", name="email")).to_be_visible()
+    expect(changes(page).get_by_role("link")).to_have_count(0)
 
 
 def test_without_domain_code_the_data_is_merged_and_labelled(

@@ -20,6 +20,7 @@ from tests.browser.timeline import (
     chosen_event,
     click_mark,
     click_row,
+    event_data,
     open_view,
     search,
     settled,
@@ -79,7 +80,7 @@ def test_a_row_of_the_list_shows_its_event_in_full(page: Page, scoop: str) -> No
     open_view(page, f"{scoop}?aggregate=main/aws&version=1")
     click_row(page, EVENTS, 8)
     expect(chosen_event(page)).to_have_text("2 PackageVersionReleased")
-    expect(page.get_by_test_id("stJson")).to_contain_text('"from"')
+    expect(event_data(page)).to_contain_text('"from"')
 
 
 def test_the_stored_bytes_are_shown_on_demand(page: Page, scoop: str) -> None:

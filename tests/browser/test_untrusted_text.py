@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Serve
-from tests.browser.timeline import EVENTS, cell, chosen_event, open_view
+from tests.browser.timeline import EVENTS, cell, chosen_event, event_data, open_view
 
 pytestmark = pytest.mark.browser
 
@@ -61,4 +61,4 @@ def _shortened(text: str) -> str:
 
 def test_whole_numbers_beyond_what_javascript_counts_are_exact(page: Page, address: str) -> None:
     open_view(page, f"{address}?aggregate={quote(HOSTILE[0])}")
-    expect(page.get_by_test_id("stJson")).to_contain_text("9007199254740993")
+    expect(event_data(page)).to_contain_text("9007199254740993")

@@ -40,6 +40,11 @@ def chosen_event(page: Page) -> Locator:
     return page.locator(".st-key-event").get_by_role("heading")
 
 
+def event_data(page: Page) -> Locator:
+    """The tree of the event shown in full."""
+    return page.locator(".st-key-event").get_by_test_id("stJson")
+
+
 def click_mark(page: Page, index: int) -> None:
     """Click a mark of the time axis; Plotly clicks what it has seen hovered."""
     box = page.locator(".js-plotly-plot .points path").nth(index).bounding_box()

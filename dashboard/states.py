@@ -1,0 +1,181 @@
+"""What an event changed and the state after it; both come of a fold.
+
+States lately met are kept, with one some way before each: from there a fold goes on, so that steps
+through a history of 100,000 events, either way, do not fold all of it again.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from dashboard.literal import shortened
+from store.errors import ApplyFailed, HistoryGap
+from store.folding import GENERIC, changed_fields, fold_rows
+from store.records import Event
+from store.repository import Loaded, Repository
+from store.sources import EventSource
+
+NEAR = 1_000
+KEPT_STATES = 64
+# A narrow panel holds both, which as code do not break.
+LONGEST_FIELD = 24
+LONGEST_VALUE = 36
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """The value of a field that a state does not have."""
+
+
+ABSENT: Final = Absent()
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A field at the top of a state, and its values before and after an event."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event changed, and the state after `version`, which is that event's.
+
+    With a `failure` the fold got to the state of an earlier version only. `generic` says that there
+    was no domain code: the events' data is merged.
+    """
+
+    changes: tuple[Change, ...] = ()
+    state: Any
+    version: int
+    generic: bool
+    failure: str | None = None
+
+
+class States:
+    """States of the aggregates looked at last, safe to share between threads."""
+
+    def __init__(
+        self,
+        source: EventSource,
+        repository: Repository,
+        *,
+        near: int = NEAR,
+        keep: int = KEPT_STATES,
+    ) -> None:
+        self._source = source
+        self._repository = repository
+        self._near = near
+        self._keep = keep
+        self._kept: OrderedDict[tuple[str, int], Loaded[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def effect(self, event: Event) -> Effect:
+        """What the event changed, as far as the fold gets."""
+        try:
+            before = self._at(event, event.version - 1)
+            after = self._at(event, event.version)
+        except ApplyFailed as error:
+            return _stopped(self._at(event, error.reached_version), error)
+        except HistoryGap as error:
+            return _stopped(self._at(event, error.after), error)
+        return Effect(
+            changes=tuple(_changes(before.state, after.state)),
+            state=after.state,
+            version=after.version,
+            generic=after.generic,
+        )
+
+    def _at(self, event: Event, version: int) -> Loaded[Any]:
+        """The state of the event's aggregate after `version`."""
+        start = self._nearest(event, version)
+        if version - start.version > self._near:
+            start = self._fold(start, version - self._near)
+        return self._fold(start, version)
+
+    def _fold(self, start: Loaded[Any], version: int) -> Loaded[Any]:
+        fold = self._repository.fold_of(start.aggregate_type)
+        state, reached = start.state, start.version
+        batches = self._source.history(start.aggregate_id, after=reached, to_version=version)
+        try:
+            for rows in batches:
+                state, reached = fold_rows(
+                    fold, start.aggregate_id, rows, state=state, version=reached
+                )
+        except ApplyFailed as error:
+            # Whoever looks at a later event meets the same failure, without the fold before it.
+            self._remember(replace(start, state=error.reached_state, version=error.reached_version))
+            raise
+        loaded = replace(start, state=state, version=reached)
+        self._remember(loaded)
+        return loaded
+
+    def _nearest(self, event: Event, version: int) -> Loaded[Any]:
+        """The latest state known up to `version`, if only the initial one."""
+        with self._lock:
+            known = [
+                loaded
+                for (aggregate_id, kept), loaded in self._kept.items()
+                if aggregate_id == event.aggregate_id and kept <= version
+            ]
+        return max(known, key=lambda loaded: loaded.version, default=self._unborn(event))
+
+    def _unborn(self, event: Event) -> Loaded[Any]:
+        fold = self._repository.fold_of(event.aggregate_type)
+        return Loaded(
+            aggregate_id=event.aggregate_id,
+            aggregate_type=event.aggregate_type,
+            state=fold.initial,
+            version=self._source.info.first_version - 1,
+            source="replay",
+            generic=fold is GENERIC,
+        )
+
+    def _remember(self, loaded: Loaded[Any]) -> None:
+        with self._lock:
+            key = (loaded.aggregate_id, loaded.version)
+            self._kept[key] = loaded
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._keep:
+                self._kept.popitem(last=False)
+
+
+def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str]]:
+    """Field, value before and value after, as JSON on one line; what is long loses its middle."""
+    return [
+        (shortened(change.field, LONGEST_FIELD), _short(change.before), _short(change.after))
+        for change in changes
+    ]
+
+
+def _stopped(reached: Loaded[Any], error: ApplyFailed | HistoryGap) -> Effect:
+    return Effect(
+        state=reached.state,
+        version=reached.version,
+        generic=reached.generic,
+        failure=f"Cannot fold {' '.join(str(error).split())}",
+    )
+
+
+def _changes(before: Any, after: Any) -> list[Change]:
+    return [
+        Change(name, _value(before, name), _value(after, name))
+        for name in changed_fields(before, after)
+    ]
+
+
+def _value(state: Any, name: str) -> Any:
+    if isinstance(state, msgspec.Struct):
+        return getattr(state, name)
+    # As `changed_fields` names a state that has no fields.
+    fields = state if isinstance(state, dict) else {"state": state}
+    return fields.get(name, ABSENT)
+
+
+def _short(value: Any) -> str:
+    if value is ABSENT:
+        return "absent"
+    return shortened(msgspec.json.encode(value, enc_hook=repr).decode(), LONGEST_VALUE)
