@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -77,13 +76,12 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    port = _free_port()
     log = tmp_path_factory.mktemp("service") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "uvicorn", "examples.service:app"),
-                *("--workers", "2", "--port", str(port), "--no-access-log"),
+                *("--workers", "2", "--port", "0", "--no-access-log"),
             ],
             cwd=ROOT,
             env=os.environ | {"EVENT_STORE_URL": store_url},
@@ -92,7 +90,8 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         )
     try:
         _wait_for(lambda: log.read_text().count("startup complete") == 2, log)
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        [url] = re.findall(r"running on (http://\S+)", log.read_text())
+        with httpx2.Client(base_url=url, timeout=60) as client:
             yield Service(process, client, log)
     finally:
         workers = psutil.Process(process.pid).children(recursive=True)
@@ -103,12 +102,6 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             worker.kill()
     assert (alive, code) in (([], 0), ([], -signal.SIGTERM)), log.read_text()
     assert "Traceback" not in log.read_text()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(condition: Callable[[], bool], log: Path) -> None:
