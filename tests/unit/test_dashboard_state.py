@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 from msgspec.structs import replace
 
 import users
 from dashboard.states import NEAR, Change, States, change_rows
-from store import Domain, Hindsight, NewEvent, none
+from store import Aggregate, Domain, Hindsight, NewEvent, none
 from store.domain import Domains
 from store.folding import GENERIC, HistoryRow, merge_patch
 from store.identifiers import new_event_id
@@ -143,6 +144,46 @@ def test_steps_through_a_long_history_fold_only_what_is_near(tmp_path: Path) -> 
             counted.read = 0
             states.effect(event(source, "thing-1", version))
             assert counted.read <= NEAR
+
+
+class Fragile(Struct, frozen=True):
+    """A state that its domain's code makes of nothing."""
+
+
+class Odd(Struct, frozen=True):
+    """An event that can be applied."""
+
+
+class Even(Struct, frozen=True):
+    """An event that cannot."""
+
+
+def break_on_even(state: Fragile, event: Odd | Even) -> Fragile:
+    match event:
+        case Odd():
+            return state
+        case Even():
+            raise ValueError("two\nlines")
+
+
+def test_a_failure_is_one_line_and_met_again_without_the_fold_before_it(tmp_path: Path) -> None:
+    thing = Aggregate("thing", initial=Fragile(), events=[Odd, Even], apply=break_on_even)
+    with NdjsonSource(write_log(tmp_path / "log.ndjson", 9)) as source:
+        counted: Any = Counted(source)
+        domains = Domains([Domain("things", aggregates=[thing])])
+        states = States(counted, Repository(source, domains))
+        for read in (8, 7):  # all before the chosen event, then those after the state reached
+            counted.read = 0
+            effect = states.effect(event(source, "thing-1", 9))
+            assert effect.failure == "Cannot fold 'thing-1' version 2 (Even): ValueError: two lines"
+            assert counted.read == read
+
+
+def test_aggregates_do_not_meet(load: Load) -> None:
+    store, states = load(CREATED, MOVED)
+    store.append("user", "bo", [replace(MOVED, event_id=new_event_id())], expected=none())
+    states.effect(event(store, "ada", 1))
+    assert [change.field for change in states.effect(event(store, "bo", 1)).changes] == ["email"]
 
 
 @settings(deadline=None, max_examples=20)
