@@ -65,6 +65,7 @@ class Aggregate(Generic[State]):
     ) -> None:
         self.aggregate_type = check_text("aggregate_type", aggregate_type)
         self.initial = initial
+        self.state_type = type(initial)
         self.events = tuple(events)
         self.apply = apply
         self.commands = tuple(commands)
@@ -207,10 +208,8 @@ def _load(path: str) -> Domain:
         raise InvalidDomain(f"{path}: not MODULE:NAME, such as users:domain")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise InvalidDomain(f"{path}: no module {error.name!r}") from error
-    except (ValueError, TypeError) as error:  # a relative or an empty name
-        raise InvalidDomain(f"{path}: {error}") from error
+    except Exception as error:
+        raise InvalidDomain(f"{path}: {_why(error, module_name)}") from error
     domain = getattr(module, attribute, None)
     if domain is None:
         close = difflib.get_close_matches(attribute, dir(module), n=1)
@@ -219,6 +218,17 @@ def _load(path: str) -> Domain:
     if not isinstance(domain, Domain):
         raise InvalidDomain(f"{path}: {_a(type(domain).__name__)} is not a store.Domain")
     return domain
+
+
+def _why(error: Exception, module_name: str) -> str:
+    """Why the module, somebody else's code, cannot be imported."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        if module_name == error.name or module_name.startswith(f"{error.name}."):
+            return f"no module {error.name!r}"
+        return f"the module wants {error.name!r}, which is not there"
+    if isinstance(error, InvalidDomain):
+        return str(error)
+    return f"the module cannot be imported: {type(error).__name__}: {error}"
 
 
 def _check_parts(aggregate: Aggregate[Any]) -> None:

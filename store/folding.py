@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from store.errors import ApplyFailed, HistoryGap
+from store.errors import ApplyFailed, HistoryGap, InvalidDomain
 from store.records import Event
 
 HistoryRow: TypeAlias = tuple[int, str, bytes | str, str]
@@ -31,6 +31,11 @@ class Fold(Protocol):
     @property
     def apply(self) -> Callable[[Any, Any], Any]:
         """The state after an event."""
+        ...
+
+    @property
+    def state_type(self) -> type:
+        """What every state is."""
         ...
 
 
@@ -66,7 +71,7 @@ def steps(
             raise HistoryGap(aggregate_id=event.aggregate_id, after=version, found=event.version)
         before, error = state, None
         try:
-            state = fold.apply(state, fold.decoders[event.event_type](event.raw_data))
+            state = applied(fold, state, fold.decoders[event.event_type](event.raw_data))
         except Exception as cause:
             error = _failed(event.aggregate_id, event.version, event.event_type, cause)
             error.reached_version, error.reached_state = version, state
@@ -74,6 +79,18 @@ def steps(
                 raise error from cause
         version = event.version
         yield Step(event, before, state, error)
+
+
+def applied(fold: Fold, state: Any, event: Any) -> Any:
+    """The state after a typed event.
+
+    Raises:
+        InvalidDomain: `apply` returned something else than a state; it may raise anything itself.
+    """
+    after = fold.apply(state, event)
+    if not isinstance(after, fold.state_type):
+        raise _no_state(fold, after)
+    return after
 
 
 def fold_rows(
@@ -86,14 +103,16 @@ def fold_rows(
     gaps: bool = False,
 ) -> tuple[Any, int]:
     """The state and version after `rows`, from those before them; raises as `steps` does."""
-    apply, decoders = fold.apply, fold.decoders
+    apply, decoders, state_type = fold.apply, fold.decoders, fold.state_type
     number, kind = version, ""
     try:
         for number, kind, data, _ in rows:
             if number != version + 1 and not gaps:
                 break
-            state = apply(state, decoders[kind](data))
-            version = number
+            after = apply(state, decoders[kind](data))
+            if not isinstance(after, state_type):
+                raise _no_state(fold, after)  # noqa: TRY301 (told as a failure of `apply`)
+            state, version = after, number
         else:
             return state, version
     except Exception as cause:
@@ -129,6 +148,11 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return merged
 
 
+def _no_state(fold: Fold, found: Any) -> InvalidDomain:
+    returned, wanted = type(found).__name__, fold.state_type.__name__
+    return InvalidDomain(f"apply returned {returned}, not {wanted}; has it a case for the event?")
+
+
 def _failed(aggregate_id: str, version: int, event_type: str, cause: Exception) -> ApplyFailed:
     return ApplyFailed(
         aggregate_id=aggregate_id, version=version, event_type=event_type, cause=cause
@@ -147,6 +171,7 @@ class _Generic:
         self.initial: Any = {}
         self.decoders = _Undeclared()
         self.apply = merge_patch
+        self.state_type = object
 
 
 GENERIC: Fold = _Generic()

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from store.domain import Aggregate, Command
-from store.errors import CommandRejected, UnknownEventType
+from store.errors import CommandRejected, InvalidDomain, UnknownEventType
+from store.folding import applied
 
 State = TypeVar("State", bound=Struct)
 
@@ -62,7 +63,10 @@ def _fold(aggregate: Aggregate[State], state: State, events: Sequence[Struct]) -
             raise AssertionError(str(error)) from None
         if stored != event:
             raise AssertionError(f"{type(event).__name__} comes back from JSON as {stored!r}")
-        state = aggregate.apply(state, event)
+        try:
+            state = applied(aggregate, state, event)
+        except InvalidDomain as error:
+            raise AssertionError(f"{type(event).__name__}: {error}") from None
     return state
 
 

@@ -19,7 +19,7 @@ from store.digest import event_digest
 from store.domain import Aggregate, Domains
 from store.encoding import lifted
 from store.errors import AggregateNotFound
-from store.folding import changed_fields
+from store.folding import applied, changed_fields
 from store.reader import EventReader
 from store.records import Event
 
@@ -308,9 +308,8 @@ class _Replay:
 
     def _folded(self, event: Event, state: Any) -> Any:
         assert self._aggregate is not None  # noqa: S101
-        return self._aggregate.apply(
-            state, self._aggregate.decode(event.event_type, event.raw_data)
-        )
+        typed = self._aggregate.decode(event.event_type, event.raw_data)
+        return applied(self._aggregate, state, typed)
 
 
 def _heads(database: Database, after: str) -> list[_Head]:

@@ -12,7 +12,6 @@ from store.cli import hindsight
 from store.domain import load_domains
 from store.verification import verify
 
-
 mute = Domain("mute", aggregates=[users.user])
 
 

@@ -69,7 +69,7 @@ domain = Domain("shop", aggregates=[
     )
     installed = Path(sys.executable).with_name("hindsight")
     done = subprocess.run(
-        [installed, "replay", LINE["aggregate_id"], "--url", event_file, "--domain", "shop:domain"],
+        [installed, "replay", "user-1", "--url", event_file, "--domain", "shop:domain"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

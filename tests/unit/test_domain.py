@@ -1,6 +1,8 @@
 """What a domain is made of, and how precisely it is told where it is not one."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,6 +149,29 @@ def test_a_path_that_leads_to_no_domain_is_one_line(path: str, message: str) -> 
         load_domains(path)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1 / 0", "broken:domain: the module cannot be imported: ZeroDivisionError"),
+        ("import nosuchthing", "broken:domain: the module wants 'nosuchthing', which is not there"),
+        ("def domain(:", "broken:domain: the module cannot be imported: SyntaxError"),
+        (
+            "from store import Domain\ndomain = Domain('empty', aggregates=[])",
+            "broken:domain: domain 'empty': no aggregates",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(InvalidDomain) as refused:
+        load_domains("broken:domain")
+    assert str(refused.value).startswith(message)
 
 
 def test_several_paths_are_separated_by_commas() -> None:

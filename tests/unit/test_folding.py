@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from store import Aggregate, Event
 from store.errors import ApplyFailed, HistoryGap, UnknownEventType
-from store.folding import GENERIC, Step, merge_patch, steps
+from store.folding import GENERIC, Step, fold_rows, merge_patch, steps
 
 
 class Added(Struct, frozen=True):
@@ -103,6 +103,21 @@ def test_what_the_domain_cannot_read_is_named_the_same_way(bad: Event, why: str)
         list(steps(TOTAL, [*adding(1), bad]))
     assert why in str(failed.value)
     assert isinstance(failed.value.__cause__, UnknownEventType | msgspec.ValidationError)
+
+
+def test_a_fold_without_a_case_for_an_event_is_told_by_that_event() -> None:
+    def forgetful(state: Total, event: Added) -> Total:
+        return Total(event.number) if event.number != 2 else None  # type: ignore[return-value]
+
+    fold = Aggregate("total", initial=Total(), events=[Added], apply=forgetful)
+    why = r"'a' version 2 \(Added\): apply returned NoneType, not Total; has it a case"
+    with pytest.raises(ApplyFailed, match=why) as failed:
+        list(steps(fold, adding(1, 2, 3)))
+    assert failed.value.reached_state == Total(1)
+    rows = [(each.version, "Added", each.raw_data, "total") for each in adding(1, 2, 3)]
+    with pytest.raises(ApplyFailed, match=why) as failed:
+        fold_rows(fold, "a", rows, state=Total(), version=0)
+    assert failed.value.reached_state == Total(1)
 
 
 @pytest.mark.parametrize("versions", [[1, 3], [2], [1, 1], [1, 2, 4]])

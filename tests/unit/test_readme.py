@@ -20,7 +20,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["first steps", "commands", "own transaction"])
+@pytest.mark.parametrize(
+    "code", blocks("python"), ids=["first steps", "commands", "own transaction"]
+)
 def test_the_code_runs_and_prints_what_its_comments_say(code: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],

@@ -99,3 +99,13 @@ def test_an_event_of_no_aggregate_is_told() -> None:
 
     with pytest.raises(AssertionError, match="aggregate 'account' has no event 'Elsewhere'"):
         given(ACCOUNT, Elsewhere())
+
+
+def test_a_fold_without_a_case_is_told() -> None:
+    def forgetful(account: Account, event: Opened) -> Account:
+        del account, event
+        return None  # type: ignore[return-value]
+
+    fold = Aggregate("account", initial=Account(), events=[Opened], apply=forgetful)
+    with pytest.raises(AssertionError, match="Opened: apply returned NoneType, not Account"):
+        given(fold, Opened("ada"))
