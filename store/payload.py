@@ -36,7 +36,10 @@ def encode(field: str, value: Any) -> bytes:
         raise InvalidEvent(_first_fault(field, value) or f"{field}: {error}") from None
     if not faithful:
         raise InvalidEvent(_first_fault(field, value) or f"{field}: does not survive JSON")
-    if len(encoded) > MAX_DEPTH:
+    # Asked here, too, what the checks ask first: most payloads are spared two calls.
+    if len(encoded) > MAX_DEPTH and (
+        len(encoded) > MAX_PAYLOAD_BYTES or encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH
+    ):
         check_size(field, encoded)
         check_depth(field, encoded, value)
     return encoded

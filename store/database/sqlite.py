@@ -357,23 +357,22 @@ def _insert_one(
     driver: sqlite3.Connection, append: EncodedAppend, clock: datetime | None
 ) -> Inserted | Refused:
     """`_insert` for what is recorded now, of one aggregate, in as few statements as will do."""
-    texts = {event.occurred_at: moment_text(event.occurred_at) for event in append.events}
-    occurred = [texts[event.occurred_at] for event in append.events]
+    occurred = _occurred_texts(append)
     now = moment_text(clock or datetime.now(UTC))
     moved = _move_head(driver, append, min(occurred), max(occurred), now)
     if moved is None:
         return _refused(driver, [append])
     base, recorded = moved
     count = len(occurred)
-    rows = list(_event_rows(append, base, occurred, [recorded] * count))
+    digests = append.digests(base, append.moments())
+    rows = _event_rows(append, base, occurred, [recorded] * count, digests)
     if count == 1:
-        last_position = driver.execute(_INSERT, rows[0]).lastrowid or 0
+        last_position = driver.execute(_INSERT, next(rows)).lastrowid or 0
         positions = range(last_position, last_position + 1)
     else:
         driver.executemany(_INSERT, rows)
         positions = _last_positions(driver, count)
-    moments = [datetime.fromisoformat(recorded)] * count
-    return Inserted([base], positions, moments, [row[-1] for row in rows])
+    return Inserted([base], positions, [datetime.fromisoformat(recorded)] * count, digests)
 
 
 def _move_head(
@@ -473,24 +472,31 @@ def _rows_under_head(
     recorded = [
         moment_text(event.recorded_at) if event.recorded_at else latest for event in append.events
     ]
-    texts: dict[datetime, str] = {}
-    for event in append.events:
-        if event.occurred_at not in texts:
-            texts[event.occurred_at] = moment_text(event.occurred_at)
-    occurred = [texts[event.occurred_at] for event in append.events]
+    occurred = _occurred_texts(append)
     version, first, last = base + len(recorded), min(occurred), max(occurred)
     if base:
         driver.execute(_ADVANCE, (version, first, last, max(recorded), append.aggregate_id))
     else:
         key = (append.aggregate_id, append.aggregate_type)
         driver.execute(_CREATE, (*key, version, first, last, max(recorded)))
-    return list(_event_rows(append, base, occurred, recorded))
+    digests = append.digests(base, append.moments())
+    return list(_event_rows(append, base, occurred, recorded, digests))
+
+
+def _occurred_texts(append: EncodedAppend) -> list[str]:
+    """When the events occurred, as columns hold it: mostly the same moment for all."""
+    moments = {event.occurred_at for event in append.events}
+    texts = {moment: moment_text(moment) for moment in moments}
+    return [texts[event.occurred_at] for event in append.events]
 
 
 def _event_rows(
-    append: EncodedAppend, base: int, occurred: Sequence[str], recorded: Sequence[str]
+    append: EncodedAppend,
+    base: int,
+    occurred: Sequence[str],
+    recorded: Sequence[str],
+    digests: Sequence[bytes],
 ) -> Iterator[tuple[Any, ...]]:
-    digests = append.digests(base, append.moments())
     columns = zip(append.events, occurred, recorded, digests, strict=True)
     for version, (event, occurred_at, recorded_at, digest) in enumerate(columns, start=base + 1):
         yield (
