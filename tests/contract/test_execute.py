@@ -243,3 +243,17 @@ def test_a_command_for_another_type_is_refused(bank: Hindsight) -> None:
     with pytest.raises(AggregateTypeMismatch):
         bank.execute("a", Draw(1))
     assert bank.aggregate("a").version == 1
+
+
+def test_a_hook_that_fails_does_not_fail_the_command(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Conflict) -> None:
+        raise KeyError("nobody listens")
+
+    with Hindsight(store_url, domain=BANK, on_conflict=broken) as store:
+        store.execute("a", Open(100))
+        meanwhile(monkeypatch, lambda: draw(store, 10))
+        assert store.execute("a", Draw(30)).version == 3
+    assert "on_conflict" in caplog.text
+    assert "nobody listens" in caplog.text
