@@ -36,7 +36,8 @@ class Hindsight:
     `EVENT_STORE_DOMAIN` says. Without one, state is merged from the events' data.
     The methods are those of its parts: see `EventLog`, `EventSource` and `Repository`. With
     `read_only` the database itself refuses writes, and ends any statement that takes over 30
-    seconds. `on_conflict` is told of each conflict of a command, once its outcome is known.
+    seconds. `on_conflict` is told of each conflict of a command, once its outcome is known; what
+    it raises is logged.
 
     Raises:
         SchemaError: there is no store at `url`, or its schema does not fit this code.

@@ -1,5 +1,6 @@
 """Commands: load, decide, append; after a conflict decide again on the new state."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from store.records import Context, Event, NewEvent
 from store.repository import Loaded, Repository
 from store.versions import exact
 
+_log = logging.getLogger(__name__)
 State = TypeVar("State")
 Outcome: TypeAlias = Literal["absorbed", "escaped"]
 
@@ -123,17 +125,19 @@ class Executor:
         if self._on_conflict is None:
             return
         for attempt, conflict in enumerate(conflicts, start=1):
-            self._on_conflict(
-                Conflict(
-                    aggregate_type=aggregate.aggregate_type,
-                    aggregate_id=conflict.aggregate_id,
-                    command=type(command).__name__,
-                    expected=conflict.expected or 0,
-                    actual=conflict.actual,
-                    attempt=attempt,
-                    outcome=outcome,
-                )
+            told = Conflict(
+                aggregate_type=aggregate.aggregate_type,
+                aggregate_id=conflict.aggregate_id,
+                command=type(command).__name__,
+                expected=conflict.expected or 0,
+                actual=conflict.actual,
+                attempt=attempt,
+                outcome=outcome,
             )
+            try:
+                self._on_conflict(told)
+            except Exception:  # noqa: BLE001 (the hook's code; the events are stored already)
+                _log.exception("on_conflict failed for %r", told)
 
 
 class _Run:
