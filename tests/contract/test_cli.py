@@ -145,7 +145,13 @@ def test_stats_count(run: Run) -> None:
 def test_verify_finds_nothing_wrong(run: Run) -> None:
     assert run("verify", "--all").output == "checked 4 events, 2 aggregates: nothing wrong\n"
     [found] = documents(run("verify", "user-1", "--json"))
-    assert found == {"aggregates": 1, "events": 3, "findings": [], "finding_count": 0}
+    assert found == {
+        "aggregates": 1,
+        "events": 3,
+        "replayed": 0,
+        "findings": [],
+        "finding_count": 0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Connections are kept for the next use, but for broken ones and those beyond the pool."""
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pytest
 
 from store import Hindsight, NewEvent, any_
@@ -45,3 +48,23 @@ def test_those_beyond_the_pool_make_room_again(
     with store.database.connect(), store.database.connect():
         store.append("thing", "a", [NewEvent("Happened", {})], expected=any_())
     assert store.database.connections.in_use == 0
+
+
+def test_who_waits_is_served_by_what_is_given_back(
+    store: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = connections.POOL_SIZE + connections.MAX_OVERFLOW
+    monkeypatch.setattr(store.database.engine.pool, "_timeout", 20)
+    taken = [store.database.connections.take() for _ in range(allowed)]
+    with ThreadPoolExecutor(2) as pool:
+        waiting: list[Future[object]] = [
+            pool.submit(store.counts),
+            pool.submit(lambda: list(store.feed())),
+        ]
+        time.sleep(0.3)
+        started = time.monotonic()
+        for connection in taken:
+            store.database.connections.give_back(connection)
+        for future in waiting:
+            future.result()
+    assert time.monotonic() - started < 10

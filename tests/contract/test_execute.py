@@ -10,7 +10,13 @@ import pytest
 from msgspec import Struct, to_builtins
 
 from store import Aggregate, CommandRejected, Conflict, Context, Domain, Hindsight, NewEvent, exact
-from store.errors import AggregateTypeMismatch, CommandUnknown, VersionConflict
+from store.errors import (
+    AggregateTypeMismatch,
+    ApplyFailed,
+    CommandUnknown,
+    InvalidEvent,
+    VersionConflict,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -257,3 +263,47 @@ def test_a_hook_that_fails_does_not_fail_the_command(
         assert store.execute("a", Draw(30)).version == 3
     assert "on_conflict" in caplog.text
     assert "nobody listens" in caplog.text
+
+
+class Odd(Struct, frozen=True):
+    value: Any
+
+    def decide(self, account: Account) -> Iterator[Struct]:
+        yield Opened(account.limit or 1)
+        yield Opened(self.value)
+
+    def recorded(self) -> dict[str, Any]:
+        return {}
+
+
+ODD = Domain(
+    "odd",
+    aggregates=[Aggregate("odd", initial=Account(), events=[Opened], apply=apply, commands=[Odd])],
+)
+
+
+def test_a_command_may_yield_its_events(store_url: str) -> None:
+    with Hindsight(store_url, domain=ODD) as store:
+        assert store.execute("a", Odd(5)).state == Account(5)
+        assert store.aggregate("a").version == 2
+
+
+@pytest.mark.parametrize("value", ["\ud800", object(), float("nan")])
+def test_an_event_that_is_no_json_is_refused_before_anything_is_stored(
+    store_url: str, value: Any
+) -> None:
+    with Hindsight(store_url, domain=ODD) as store:
+        with pytest.raises(InvalidEvent):
+            store.execute("a", Odd(value))
+        assert list(store.feed()) == []
+
+
+def test_a_conflict_that_ends_in_another_error_escaped(
+    bank: Hindsight, conflicts: list[Conflict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank.execute("a", Open(100))
+    bad = [NewEvent("Unheard", {})]
+    meanwhile(monkeypatch, lambda: bank.append("account", "a", bad, expected=exact(1)))
+    with pytest.raises(ApplyFailed):
+        bank.execute("a", Draw(1))
+    assert [each.outcome for each in conflicts] == ["escaped"]

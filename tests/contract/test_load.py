@@ -15,6 +15,7 @@ from store import Aggregate, Domain, Hindsight, NewEvent, any_
 from store.errors import (
     AggregateNotFound,
     ApplyFailed,
+    HistoryGap,
     InvalidDomain,
     InvalidEvent,
     NoEventYet,
@@ -124,6 +125,30 @@ def test_as_of_occurred_leaves_out_what_happened_later_and_says_so(numbers: Hind
     loaded = numbers.load("a", as_of=NOON + HOUR)
     assert (loaded.state, loaded.version, loaded.left_out) == (Total(13), 4, 1)
     assert numbers.load("a", as_of=NOON + HOUR, axis="recorded").state == Total(15)
+
+
+@pytest.mark.parametrize("axis", ["occurred", "recorded"])
+def test_the_end_of_time_is_a_time(numbers: Hindsight, axis: Axis) -> None:
+    end = datetime.max.replace(tzinfo=UTC)
+    numbers.append("total", "a", adding(1, 2), expected=any_())
+    assert numbers.load("a", as_of=end, axis=axis).version == 2
+    assert len(list(numbers.replay("a", as_of=end, axis=axis))) == 2
+
+
+def test_a_lost_version_is_named_as_of_a_recorded_time(numbers: Hindsight) -> None:
+    numbers.append("total", "a", adding(1, 2, 4), expected=any_())
+    guards = {
+        "sqlite": "DROP TRIGGER events_no_delete",
+        "postgresql": "ALTER TABLE events DISABLE TRIGGER USER",
+    }
+    with numbers.database.engine.connect() as connection:
+        connection.exec_driver_sql(guards[numbers.database.engine.dialect.name])
+        connection.exec_driver_sql("DELETE FROM events WHERE version = 2")
+    for bound in ({}, {"as_of": NOON + HOUR, "axis": "recorded"}, {"version": 3}):
+        with pytest.raises(HistoryGap):
+            numbers.load("a", **bound)
+        with pytest.raises(HistoryGap):
+            list(numbers.replay("a", **bound))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import Struct
 
 import users
-from store import Hindsight, NewEvent, any_
+from store import Aggregate, Domain, Hindsight, NewEvent, any_
 from store.cli import hindsight
 from store.transfer import export_events
 from users.commands import ChangeEmail, CreateUser, UpdateProfile
@@ -141,3 +142,28 @@ def test_bad_input_is_named(history: str, arguments: Sequence[str], message: str
     assert result.exit_code == 2
     assert message in result.stderr
     assert (result.stdout, len(result.stderr.splitlines())) == ("", 1)
+
+
+class Marked(Struct, frozen=True):
+    pass
+
+
+class Marks(Struct, frozen=True):
+    marks: Any = None
+
+
+def mark(state: Marks, event: Marked) -> Marks:
+    del state, event
+    return Marks({(1, 2): 3})
+
+
+marks = Domain("marks", aggregates=[Aggregate("m", initial=Marks(), events=[Marked], apply=mark)])
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_state_that_is_no_json_is_one_line(store_url: str, form: list[str]) -> None:
+    with Hindsight(store_url) as store:
+        store.append("m", "m-1", [NewEvent("Marked", {})], expected=any_())
+    result = run("m-1", *form, "--url", store_url, domain=f"{__name__}:marks")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the state cannot be shown as JSON" in result.stderr

@@ -69,6 +69,12 @@ def test_a_domain_knows_the_aggregate_of_a_type_and_of_a_command() -> None:
     assert domains.of_command(Deposit(1)).aggregate_type == "account"
 
 
+def test_one_command_in_two_domains_is_refused() -> None:
+    other = Aggregate("other", initial=Account(), events=[Opened], apply=apply, commands=[Deposit])
+    with pytest.raises(InvalidDomain, match="command 'Deposit' is in 'account' and 'other'"):
+        Domains([Domain("bank", aggregates=[account()]), Domain("x", aggregates=[other])])
+
+
 class NoDecision(Struct, frozen=True):
     def recorded(self) -> dict[str, Any]:
         return {}

@@ -1,10 +1,13 @@
 """A fold's fingerprint changes with what the fold means, and with nothing else."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from msgspec import Struct
+from msgspec import Struct, defstruct, field
 
 from store import Aggregate
 from store.errors import InvalidDomain
@@ -79,3 +82,50 @@ def test_a_fold_whose_source_cannot_be_read_is_refused() -> None:
     exec("def apply(state, event): return state", space)  # noqa: S102
     with pytest.raises(InvalidDomain, match="apply: its source cannot be read"):
         fingerprint(apply=space["apply"])
+
+
+class Line(Struct, frozen=True):
+    notes: list[str] = field(default_factory=list)
+
+
+class Basket(Struct, frozen=True):
+    tags: frozenset[str] = frozenset({"a", "b", "c", "d"})
+    lines: tuple[Line, ...] = (Line(),)
+
+
+def test_every_process_computes_the_same() -> None:
+    code = (
+        "from tests.unit.test_fingerprint import *\n"
+        "print(fingerprint(initial=Basket(), apply=keep))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2", "3")
+    }
+    assert found == {fingerprint(initial=Basket(), apply=keep)}
+
+
+def keep(state: Basket, event: Counted) -> Basket:
+    return state if event.by else Basket()
+
+
+def test_the_fields_of_structs_inside_count() -> None:
+    def basket(line: type[Struct]) -> Struct:
+        kind = defstruct("Outer", [("lines", tuple[line, ...], ())], frozen=True)  # type: ignore[valid-type]
+        return kind()
+
+    one = defstruct("Line", [("a", int, 0)], frozen=True)
+    other = defstruct("Line", [("a", int, 0), ("b", int, 0)], frozen=True)
+    assert fingerprint(initial=basket(one)) != fingerprint(initial=basket(other))
+
+
+def test_an_initial_state_that_is_no_json_is_refused() -> None:
+    kind = defstruct("Odd", [("value", Any, None)], frozen=True)
+    with pytest.raises(InvalidDomain, match="initial: "):
+        fingerprint(initial=kind({(1, 2): 3}))

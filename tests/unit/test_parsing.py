@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 
 import pytest
 
@@ -66,3 +67,14 @@ def test_only_so_much_is_parsed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
         lines.parse_ahead()
     assert seen == [1, 2, 3]
     assert [each.line for each in lines] == list(range(1, 9))
+
+
+def test_nothing_of_a_pipe_is_read_before_its_turn() -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb") as stream:  # noqa: PTH123 (a descriptor)
+        lines = ParsedLines(stream, restore=False, renumber=False)
+        lines.parse_ahead()  # would wait for ever
+        os.write(writing, LINE % (1, 1))
+        os.close(writing)
+        lines.parse_ahead()
+        assert [each.line for each in lines] == [1]
