@@ -8,7 +8,6 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -27,7 +26,7 @@ Apply = Callable[[Any, Any], Any]
 class Command(Protocol):
     """What somebody wants done to an aggregate; its class's name is the command's."""
 
-    def decide(self, state: Any) -> Sequence[Struct]:
+    def decide(self, state: Any) -> Iterable[Struct]:
         """The events that follow; none where nothing is to change. Pure.
 
         Raises:
@@ -155,6 +154,7 @@ class Domains:
     def __init__(self, domains: Sequence[Domain] = ()) -> None:
         self.domains = tuple(domains)
         self._by_type: dict[str, Aggregate[Any]] = {}
+        self._by_command: dict[type, Aggregate[Any]] = {}
         homes: dict[str, str] = {}
         for domain in domains:
             for aggregate in domain.aggregates:
@@ -165,6 +165,7 @@ class Domains:
                     )
                 homes[kind] = domain.name
                 self._by_type[kind] = aggregate
+                self._add_commands(aggregate)
 
     def aggregate(self, aggregate_type: str) -> Aggregate[Any] | None:
         """The aggregate of that type, None where no domain has it."""
@@ -181,13 +182,14 @@ class Domains:
             raise CommandUnknown(command=type(command).__name__)
         return aggregate
 
-    @cached_property
-    def _by_command(self) -> dict[type, Aggregate[Any]]:
-        return {
-            command: aggregate
-            for aggregate in self._by_type.values()
-            for command in aggregate.commands
-        }
+    def _add_commands(self, aggregate: Aggregate[Any]) -> None:
+        for command in aggregate.commands:
+            owner = self._by_command.setdefault(command, aggregate)
+            if owner is not aggregate:
+                raise InvalidDomain(
+                    f"command {command.__name__!r} is in {owner.aggregate_type!r}"
+                    f" and {aggregate.aggregate_type!r}"
+                )
 
 
 def load_domains(paths: str) -> Domains:
@@ -208,7 +210,7 @@ def _load(path: str) -> Domain:
         raise InvalidDomain(f"{path}: not MODULE:NAME, such as users:domain")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidDomain(f"{path}: {_why(error, module_name)}") from error
     domain = getattr(module, attribute, None)
     if domain is None:
@@ -220,7 +222,7 @@ def _load(path: str) -> Domain:
     return domain
 
 
-def _why(error: Exception, module_name: str) -> str:
+def _why(error: BaseException, module_name: str) -> str:
     """Why the module, somebody else's code, cannot be imported."""
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         if module_name == error.name or module_name.startswith(f"{error.name}."):

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct, to_builtins
-from msgspec.json import encode
 
 from store.domain import Aggregate, Command, Domains
 from store.encoding import NO_CONTEXT
-from store.errors import InvalidEvent, VersionConflict
+from store.errors import CommandRejected, InvalidEvent, VersionConflict
 from store.folding import fold_rows
 from store.identifiers import new_event_id
 from store.log import EventLog
+from store.payload import encode
 from store.records import Context, Event, NewEvent
 from store.repository import Loaded, Repository
 from store.versions import exact
@@ -32,8 +32,8 @@ LONGEST_PAUSE = 0.1
 class Conflict(Struct, frozen=True, kw_only=True):
     """An attempt that found the aggregate changed since it was loaded.
 
-    It escaped where the caller got it, and was absorbed where the command decided once more, be it
-    by a rejection. `actual` is None where the database did not tell.
+    It was absorbed where the command was settled all the same, be it by a rejection, and escaped
+    where the caller got an error instead. `actual` is None where the database did not tell.
     """
 
     aggregate_type: str
@@ -100,18 +100,23 @@ class Executor:
         run = _Run(self._log, aggregate, command, context, occurred_at)
         loaded = self._repository.newest(aggregate_id, aggregate.aggregate_type)
         conflicts: list[VersionConflict] = []
-        outcome: Outcome = "absorbed"
+        outcome: Outcome = "escaped"
         try:
             while True:
                 try:
-                    return run.attempt(loaded, number=len(conflicts) + 1)
+                    executed = run.attempt(loaded, number=len(conflicts) + 1)
                 except VersionConflict as conflict:
                     conflicts.append(conflict)
                     if len(conflicts) == attempts:
-                        outcome = "escaped"
                         raise
+                else:
+                    outcome = "absorbed"
+                    return executed
                 time.sleep(_pause(len(conflicts)))
                 loaded = self._repository.catch_up(loaded)
+        except CommandRejected:
+            outcome = "absorbed"
+            raise
         finally:
             self._tell(aggregate, command, conflicts, outcome)
 
@@ -159,20 +164,21 @@ class _Run:
         record = {
             "id": str(new_event_id()),
             "name": type(command).__name__,
-            "data": to_builtins(command.recorded(), str_keys=True),
+            "data": _as_json(f"{type(command).__name__}.recorded()", command.recorded()),
         }
         self._metadata = {"command": record}
 
     def attempt(self, loaded: Loaded[Any], *, number: int) -> Executed[Any]:
-        decided = self._command.decide(loaded.state)
+        decided = tuple(self._command.decide(loaded.state))
         if not decided:
             return Executed(events=(), state=loaded.state, version=loaded.version, attempts=number)
+        events = [self._new_event(event) for event in decided]
         # Before the append: what the fold cannot take must not be stored.
-        state = self._applied(loaded, decided)
+        state = self._applied(loaded, events)
         appended = self._log.append(
             loaded.aggregate_type,
             loaded.aggregate_id,
-            [self._new_event(event) for event in decided],
+            events,
             expected=exact(loaded.version),
             context=self._context,
         )
@@ -180,11 +186,11 @@ class _Run:
             events=appended.events, state=state, version=appended.version, attempts=number
         )
 
-    def _applied(self, loaded: Loaded[Any], decided: Sequence[Struct]) -> Any:
+    def _applied(self, loaded: Loaded[Any], events: Sequence[NewEvent]) -> Any:
         """The state after the events as they will be read from their JSON."""
         rows = [
-            (version, type(event).__name__, encode(event), loaded.aggregate_type)
-            for version, event in enumerate(decided, start=loaded.version + 1)
+            (version, event.event_type, encode("data", event.data), loaded.aggregate_type)
+            for version, event in enumerate(events, start=loaded.version + 1)
         ]
         state, _ = fold_rows(
             self._aggregate,
@@ -198,10 +204,17 @@ class _Run:
     def _new_event(self, event: Struct) -> NewEvent:
         return NewEvent(
             type(event).__name__,
-            to_builtins(event, str_keys=True),
+            _as_json(type(event).__name__, event),
             metadata=self._metadata,
             occurred_at=self._occurred_at,
         )
+
+
+def _as_json(name: str, value: Any) -> Any:
+    try:
+        return to_builtins(value, str_keys=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent(f"{name}: {error}") from error
 
 
 def _pause(conflicts: int) -> float:

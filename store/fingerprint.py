@@ -5,7 +5,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
@@ -28,21 +28,43 @@ def fold_fingerprint(
     is what `fold_version` is for.
 
     Raises:
-        InvalidDomain: the source of `apply` cannot be read.
+        InvalidDomain: the source of `apply` cannot be read, or the initial state is no JSON.
     """
-    fields = {
-        field.name: str(msgspec.inspect.type_info(field.type))
-        for field in msgspec.structs.fields(initial)
-    }
+    try:
+        values = msgspec.to_builtins(initial, order="deterministic", str_keys=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidDomain(f"initial: {error}") from error
     parts = [
         aggregate_type,
         fold_version,
         sorted(event_versions.items()),
-        list(fields.items()),
-        msgspec.to_builtins(initial),
+        _fields(type(initial), set()),
+        values,
         _syntax(apply),
     ]
     return sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _fields(kind: type[Struct], above: set[type]) -> list[Any]:
+    """Names and types of the fields, with those of the Structs among them."""
+    return [
+        [
+            field.name,
+            str(field.type),
+            [
+                _fields(inner, above | {kind})
+                for inner in _structs(field.type)
+                if inner not in above | {kind}
+            ],
+        ]
+        for field in msgspec.structs.fields(kind)
+    ]
+
+
+def _structs(annotation: Any) -> list[type[Struct]]:
+    if isinstance(annotation, type) and issubclass(annotation, Struct):
+        return [annotation]
+    return [inner for part in get_args(annotation) for inner in _structs(part)]
 
 
 def _syntax(function: Callable[..., Any]) -> str:

@@ -1,7 +1,7 @@
 """The state of an aggregate: its newest, at a version, or as of a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -16,13 +16,12 @@ from store.errors import (
     VersionNotFound,
 )
 from store.folding import GENERIC, Fold, HistoryRow, Step, fold_rows, steps
-from store.records import Axis, utc
+from store.records import Axis, Event, utc
 from store.sources import EventSource
 
 State = TypeVar("State")
 Source: TypeAlias = Literal["replay"]
 """What a state was made from."""
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
@@ -68,7 +67,7 @@ class Repository:
         """
         _check_bounds(version, as_of, first=self._source.info.first_version)
         history = self._source.history(aggregate_id, to_version=version, as_of=as_of, axis=axis)
-        loaded = self._fold(aggregate_id, None, history, gaps=as_of is not None)
+        loaded = self._fold(aggregate_id, None, history, gaps=_may_leave_out(as_of, axis))
         if loaded is None:
             self._source.aggregate(aggregate_id)
             raise NoEventYet(aggregate_id, as_of)
@@ -110,9 +109,10 @@ class Repository:
         first = self._source.info.first_version
         _check_bounds(version, as_of, first=first)
         fold = self.fold_of(self._source.aggregate(aggregate_id).aggregate_type)
-        until = None if as_of is None else utc("as_of", as_of) + _MICROSECOND
-        events = self._source.events(aggregate_id, to_version=version, until=until, axis=axis)
-        return steps(fold, events, after=first - 1, go_on=go_on, gaps=as_of is not None)
+        events = self._source.events(aggregate_id, to_version=version)
+        if as_of is not None:
+            events = (event for event in events if _is_there(event, as_of, axis))
+        return steps(fold, events, after=first - 1, go_on=go_on, gaps=_may_leave_out(as_of, axis))
 
     def catch_up(self, loaded: Loaded[Any]) -> Loaded[Any]:
         """The newest state, from an earlier one and the events since; raises as `load` does."""
@@ -163,6 +163,16 @@ class Repository:
             source="replay",
             generic=fold is GENERIC,
         )
+
+
+def _may_leave_out(as_of: datetime | None, axis: Axis) -> bool:
+    """Whether versions may be missing: what is recorded by a time is all that came before."""
+    return as_of is not None and axis == "occurred"
+
+
+def _is_there(event: Event, as_of: datetime, axis: Axis) -> bool:
+    moment = event.occurred_at if axis == "occurred" else event.recorded_at
+    return moment is not None and moment <= as_of
 
 
 def _check_bounds(version: int | None, as_of: datetime | None, *, first: int) -> None:

@@ -2,6 +2,7 @@
 
 import heapq
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
@@ -112,26 +113,31 @@ def _activities(domains: Domains, order: Order) -> Iterator[Activity]:
 
 def _work(order: Order, begun: "Synchronized[int]", answer: Connection) -> None:
     """One process: the next activity that no other has begun, until there is none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    try:
+        answer.send(_perform(order, begun))
+    except Exception as error:  # noqa: BLE001 (the parent tells it)
+        named = "" if isinstance(error, EventStoreError) else f"{type(error).__name__}: "
+        answer.send(f"{named}{error}")
+
+
+def _perform(order: Order, begun: "Synchronized[int]") -> Played:
     activities = list(_activities(load_domains(order.domains), order))
     conflicts: list[Conflict] = []
     clock = [datetime.now(UTC)]
     rejected = 0
-    try:
-        with Hindsight(
-            order.url,
-            domain=order.domains,
-            clock=lambda: clock[0],
-            on_conflict=conflicts.append,
-        ) as store:
-            while (index := _next(begun)) < len(activities):
-                clock[0] = activities[index].at + _TO_RECORD
-                rejected += not _taken(store, activities[index])
-    except EventStoreError as error:
-        answer.send(str(error))
-        return
+    with Hindsight(
+        order.url,
+        domain=order.domains,
+        clock=lambda: clock[0],
+        on_conflict=conflicts.append,
+    ) as store:
+        while (index := _next(begun)) < len(activities):
+            clock[0] = activities[index].at + _TO_RECORD
+            rejected += not _taken(store, activities[index])
     outcomes = [conflict.outcome for conflict in conflicts]
     absorbed, escaped = outcomes.count("absorbed"), outcomes.count("escaped")
-    answer.send(Played(rejected=rejected, absorbed=absorbed, escaped=escaped))
+    return Played(rejected=rejected, absorbed=absorbed, escaped=escaped)
 
 
 def _next(begun: "Synchronized[int]") -> int:

@@ -297,9 +297,9 @@ class _Replay:
             yield "replay", f"{event.event_type} cannot be folded: {named}: {cause}"
             return
         one, other = self._states
-        if one != other:
+        if differing := changed_fields(one, other):
             self._ended = True
-            yield "impure", f"two replays differ in {', '.join(changed_fields(one, other))}"
+            yield "impure", f"two replays differ in {', '.join(differing)}"
 
     def _begin(self, aggregate_type: str) -> None:
         self._aggregate = self._domains.aggregate(aggregate_type)

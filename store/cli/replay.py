@@ -12,7 +12,7 @@ from store.cli.columns import Columns, shown
 from store.cli.parameters import WHOLE, Moment, Name
 from store.cli.program import FOUND, domain_option, store_option
 from store.domain import Domains
-from store.errors import ApplyFailed
+from store.errors import ApplyFailed, InvalidDomain
 from store.folding import Step, changed_fields
 from store.repository import Loaded, Repository
 
@@ -65,11 +65,14 @@ def replay(
             loaded = repository.load(aggregate_id, **wanted)
         except ApplyFailed as error:
             loaded, failed = error.reached, error
+        shown_state = _encoded(loaded if as_json else loaded.state)
         if as_json:
-            click.echo(msgspec.json.encode(loaded))
+            click.echo(shown_state)
         else:
-            _print_steps(repository.replay(aggregate_id, **wanted))
-            _print_state(loaded)
+            # What is appended meanwhile does not stand above a state without it.
+            newest = {} if failed or wanted["as_of"] else {"version": loaded.version}
+            _print_steps(repository.replay(aggregate_id, **wanted | newest))
+            _print_state(loaded, shown_state)
     if failed is not None:
         click.echo(f"error: {' '.join(str(failed).split())}", err=True)
         context.exit(FOUND)
@@ -99,7 +102,14 @@ def _row(step: Step) -> tuple[str, ...]:
     )
 
 
-def _print_state(loaded: Loaded[Any]) -> None:
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidDomain(f"the state cannot be shown as JSON: {error}") from error
+
+
+def _print_state(loaded: Loaded[Any], state: bytes) -> None:
     notes = ["the events' data merged: there is no domain code"] if loaded.generic else []
     if loaded.left_out:
         notes.append(f"{loaded.left_out:,} earlier versions left out: they occurred later")
@@ -107,7 +117,7 @@ def _print_state(loaded: Loaded[Any]) -> None:
     kind = _with_article(loaded.aggregate_type)
     click.echo()
     click.echo(shown(f"{loaded.aggregate_id}, {kind}, after version {loaded.version}{said}"))
-    click.echo(msgspec.json.format(msgspec.json.encode(loaded.state), indent=2))
+    click.echo(msgspec.json.format(state, indent=2))
 
 
 def _with_article(noun: str) -> str:

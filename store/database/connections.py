@@ -55,8 +55,12 @@ class Connections:
         return self._from_pool(self._engine.connect)
 
     def give_back(self, connection: PoolProxiedConnection) -> None:
-        """Keep what was taken for its next use, but for one that is broken or too many."""
-        if connection.is_valid and len(self._idle) < POOL_SIZE:
+        """Keep what was taken for its next use, but for one that is broken or too many.
+
+        Where all are taken somebody may be waiting, and only the pool can tell whom to wake.
+        """
+        room = len(self._idle) < POOL_SIZE and self._pool.checkedout() < POOL_SIZE + MAX_OVERFLOW
+        if connection.is_valid and room:
             self._idle.append(connection)
         else:
             connection.close()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -26,7 +26,6 @@ from store.sources import EVERYTHING, SourceInfo, check_reading
 from store.sources.line_index import LineIndex
 
 HISTORY_BATCH = 500
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class NdjsonSource:
@@ -150,13 +149,12 @@ class NdjsonSource:
         as_of: datetime | None = None,
         axis: Axis = "occurred",
     ) -> Iterator[Sequence[HistoryRow]]:
-        events = self.events(
-            aggregate_id,
-            from_version=None if after is None else after + 1,
-            to_version=to_version,
-            until=None if as_of is None else utc("as_of", as_of) + _MICROSECOND,
-            axis=axis,
-        )
+        check_reading(axis=axis, batch_size=HISTORY_BATCH)
+        start = None if after is None else after + 1
+        events = self.events(aggregate_id, from_version=start, to_version=to_version)
+        if as_of is not None:
+            bound, name = utc("as_of", as_of), f"{axis}_at"
+            events = (e for e in events if (m := getattr(e, name)) is not None and m <= bound)
         rows = ((e.version, e.event_type, e.raw_data, e.aggregate_type) for e in events)
         while batch := list(islice(rows, HISTORY_BATCH)):
             yield batch

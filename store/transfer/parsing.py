@@ -1,6 +1,8 @@
 """The lines of a stream as entries of a batch, some of them before their turn."""
 
 import io
+import os
+import stat
 from collections import deque
 from collections.abc import Iterator
 
@@ -34,6 +36,7 @@ class ParsedLines:
         self._ahead: deque[Entry | Invalid] = deque()
         self._bytes_ahead = 0
         self._damage: InvalidSource | None = None
+        self._may_wait = _may_wait(stream)
 
     def __iter__(self) -> Iterator[Entry | Invalid]:
         return self
@@ -48,8 +51,11 @@ class ParsedLines:
         return line
 
     def parse_ahead(self) -> None:
-        """Parse one more line than was asked for, where there is one and room for it."""
-        if self._bytes_ahead > MAX_BYTES_AHEAD or self._damage is not None:
+        """Parse one more line than was asked for, where there is one and room for it.
+
+        Nothing of a pipe: a transaction would wait for whoever writes into that.
+        """
+        if self._may_wait or self._damage is not None or self._bytes_ahead > MAX_BYTES_AHEAD:
             return
         try:
             line = next(self._coming, None)
@@ -59,6 +65,14 @@ class ParsedLines:
         if line is not None:
             self._ahead.append(line)
             self._bytes_ahead += len(line.content)
+
+
+def _may_wait(stream: io.BufferedReader) -> bool:
+    """Whether to read may take as long as somebody else likes."""
+    try:
+        return not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except io.UnsupportedOperation:  # in memory
+        return False
 
 
 def _parsed(
