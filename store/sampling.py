@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Barrier
 from operator import attrgetter
 
 from msgspec import Struct
@@ -22,6 +23,8 @@ from store.errors import (
 )
 from store.execution import Conflict
 
+_PATIENCE = 60.0
+"""Seconds that processes wait for one another to be up."""
 _TO_RECORD = timedelta(milliseconds=20)
 """How long after it occurred an event of a sample is recorded."""
 
@@ -65,9 +68,10 @@ def play(
             raise InvalidSource("the store has events already; a sample wants an empty one")
     context = multiprocessing.get_context("spawn")
     begun: Synchronized[int] = context.Value("q", 0)
+    ready = context.Barrier(processes)
     pipes = [context.Pipe(duplex=False) for _ in range(processes)]
     workers = [
-        context.Process(target=_work, args=(order, begun, answer), daemon=True)
+        context.Process(target=_work, args=(order, ready, begun, answer), daemon=True)
         for _, answer in pipes
     ]
     for worker, (_, answer) in zip(workers, pipes, strict=True):
@@ -111,17 +115,17 @@ def _activities(domains: Domains, order: Order) -> Iterator[Activity]:
     return heapq.merge(*streams, key=attrgetter("at"))
 
 
-def _work(order: Order, begun: "Synchronized[int]", answer: Connection) -> None:
+def _work(order: Order, ready: Barrier, begun: "Synchronized[int]", answer: Connection) -> None:
     """One process: the next activity that no other has begun, until there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     try:
-        answer.send(_perform(order, begun))
+        answer.send(_perform(order, ready, begun))
     except Exception as error:  # noqa: BLE001 (the parent tells it)
         named = "" if isinstance(error, EventStoreError) else f"{type(error).__name__}: "
         answer.send(f"{named}{error}")
 
 
-def _perform(order: Order, begun: "Synchronized[int]") -> Played:
+def _perform(order: Order, ready: Barrier, begun: "Synchronized[int]") -> Played:
     activities = list(_activities(load_domains(order.domains), order))
     conflicts: list[Conflict] = []
     clock = [datetime.now(UTC)]
@@ -132,6 +136,8 @@ def _perform(order: Order, begun: "Synchronized[int]") -> Played:
         clock=lambda: clock[0],
         on_conflict=conflicts.append,
     ) as store:
+        # Else the first to be up has done everything before the others meet it.
+        ready.wait(_PATIENCE)
         while (index := _next(begun)) < len(activities):
             clock[0] = activities[index].at + _TO_RECORD
             rejected += not _taken(store, activities[index])
