@@ -8,7 +8,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -19,10 +19,8 @@ from store.identifiers import check_text
 from store.records import Context
 
 State = TypeVar("State", bound=Struct)
-Apply = Callable[[Any, Any], Any]
 
 
-@runtime_checkable
 class Command(Protocol):
     """What somebody wants done to an aggregate; its class's name is the command's."""
 
@@ -137,15 +135,7 @@ class Domain:
         self.sample = sample
         if not aggregates:
             raise InvalidDomain(f"domain {name!r}: no aggregates")
-        owners: dict[type[Command], str] = {}
-        for aggregate in aggregates:
-            for command in aggregate.commands:
-                owner = owners.setdefault(command, aggregate.aggregate_type)
-                if owner != aggregate.aggregate_type:
-                    raise InvalidDomain(
-                        f"domain {name!r}: command {command.__name__!r} is in {owner!r}"
-                        f" and {aggregate.aggregate_type!r}"
-                    )
+        Domains([self])  # what does not go together among several does not within one
 
 
 class Domains:
