@@ -4,12 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from store import migrate
-from store.sampling import Order, check_sample, play
+from store.sampling import PROCESSES, Order, check_sample, play
 
 PATH = Path("data/demo.db")
-EVENTS = 3_000
-PROCESSES = 4
-SEED = 20_261_122
 
 
 def ensure_store(domains: str, path: Path = PATH) -> str:
@@ -25,7 +22,7 @@ def ensure_store(domains: str, path: Path = PATH) -> str:
         unfinished.unlink(missing_ok=True)
         url = f"sqlite:///{unfinished}"
         migrate(url)
-        order = Order(url=url, domains=domains, events=EVENTS, seed=SEED, until=datetime.now(UTC))
+        order = Order(url=url, domains=domains, until=datetime.now(UTC))
         play(order, processes=PROCESSES)
         unfinished.rename(path)
     return f"sqlite:///{path}"

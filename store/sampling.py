@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from operator import attrgetter
+from threading import BrokenBarrierError
 
 from msgspec import Struct
 
@@ -23,6 +24,9 @@ from store.errors import (
 )
 from store.execution import Conflict
 
+EVENTS = 3_000
+PROCESSES = 4
+SEED = 20_261_122
 _PATIENCE = 60.0
 """Seconds that processes wait for one another to be up."""
 _TO_RECORD = timedelta(milliseconds=20)
@@ -34,8 +38,8 @@ class Order(Struct, frozen=True, kw_only=True):
 
     url: str
     domains: str
-    events: int
-    seed: int
+    events: int = EVENTS
+    seed: int = SEED
     until: datetime
 
 
@@ -120,7 +124,10 @@ def _work(order: Order, ready: Barrier, begun: "Synchronized[int]", answer: Conn
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     try:
         answer.send(_perform(order, ready, begun))
+    except BrokenBarrierError:  # another process failed, and tells why
+        answer.send(Played())
     except Exception as error:  # noqa: BLE001 (the parent tells it)
+        ready.abort()
         named = "" if isinstance(error, EventStoreError) else f"{type(error).__name__}: "
         answer.send(f"{named}{error}")
 

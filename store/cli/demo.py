@@ -7,12 +7,8 @@ import click
 
 from store.application import Hindsight, migrate
 from store.cli.program import store_option
-from store.sampling import Order, check_sample, play
+from store.sampling import EVENTS, PROCESSES, Order, check_sample, play
 from store.settings import Settings
-
-EVENTS = 3_000
-PROCESSES = 4
-SEED = 20_261_122
 
 
 @click.command()
@@ -34,7 +30,7 @@ def demo(*, url: str, events: int, processes: int, domain: str | None) -> None:
       hindsight demo --domain users:domain --events 100000 --url postgresql://app@db/demo
     """
     domains = domain or Settings.from_environment().domain or ""
-    order = Order(url=url, domains=domains, events=events, seed=SEED, until=datetime.now(UTC))
+    order = Order(url=url, domains=domains, events=events, until=datetime.now(UTC))
     check_sample(domains)
     migrate(url)
     with click.progressbar(

@@ -1,7 +1,11 @@
 """`hindsight demo`: sample activity through real commands, by several processes at once."""
 
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -73,3 +77,32 @@ def test_a_domain_that_makes_no_sample_is_named(
     result = run("--url", sqlite_url, domain=domain)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_is_told_at_once(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "frail.py").write_text(
+        """
+import multiprocessing, os
+from users import domain
+if multiprocessing.parent_process() is not None:
+    try:
+        os.mkdir("first")
+    except FileExistsError:
+        pass
+    else:
+        raise RuntimeError("the first to come is not up to it")
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "store", "demo", "--domain", "frail:domain", "--url", sqlite_url],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "RuntimeError: the first to come is not up to it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
