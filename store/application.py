@@ -82,6 +82,8 @@ class Hindsight:
         self.events = log.events
         self.feed = log.feed
         self.counts = log.counts
+        self.tally = log.tally
+        self.watermark = log.watermark
         self.follow = partial(follow, log)
         repository = Repository(log, self.domains)
         self.load = repository.load

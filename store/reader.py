@@ -1,13 +1,14 @@
 """Reading events and aggregates from a database, a batch a query."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import func, select
 
 from store import listings
 from store.database import Database, Row
+from store.database.fence import Gauge
 from store.errors import AggregateNotFound, InvalidEvent
 from store.folding import HistoryRow
 from store.identifiers import is_storable
@@ -19,9 +20,19 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    Tally,
+    Watermark,
     utc,
 )
-from store.sources import EVERYTHING, SourceInfo, check_reading
+from store.sources import (
+    EVERYTHING,
+    MICROSECOND,
+    WIDEST,
+    SourceInfo,
+    check_reading,
+    check_width,
+    start_of,
+)
 
 HISTORY_BATCH = 2_000
 _HISTORY_COLUMNS = "version, event_type, data, aggregate_type"
@@ -33,6 +44,7 @@ class EventReader:
     def __init__(self, database: Database, *, name: str) -> None:
         self.info = SourceInfo(name=name)
         self.database = database
+        self._gauge = Gauge(database)
 
     def aggregate(self, aggregate_id: str) -> AggregateSummary:
         """See `EventSource.aggregate`."""
@@ -131,15 +143,7 @@ class EventReader:
     ) -> Iterator[Event]:
         """See `EventSource.feed`."""
         check_reading(axis=where.axis, batch_size=batch_size, limit=limit)
-        bounds = {
-            "position >": after,
-            "position <": before,
-            "aggregate_type =": where.aggregate_type,
-            "event_type IN": where.event_types or None,
-            f"{where.axis}_at >=": where.since and utc("since", where.since),
-            f"{where.axis}_at <": where.until and utc("until", where.until),
-            "correlation_id =": where.correlation_id,
-        }
+        bounds = _feed_bounds(after, before, where)
         return self._walk(
             bounds, key="position", backward=backward, batch_size=batch_size, limit=limit
         )
@@ -170,27 +174,34 @@ class EventReader:
     def _rows(
         self, bounds: Mapping[str, Any], *, order: str, size: int, columns: str | None = None
     ) -> list[Row]:
+        conditions = self._conditions(bounds)
+        if conditions is None:
+            return []
+        where, parameters = conditions
+        return self.database.rows(
+            f"SELECT {columns or self.database.event_columns} FROM events {where}"  # noqa: S608 (placeholders)
+            f" ORDER BY {order} LIMIT {self.database.bind('size')}",
+            parameters | {"size": size},
+        )
+
+    def _conditions(self, bounds: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+        """The WHERE clause of `bounds` and its parameters; None where no event can be within."""
         database = self.database
         conditions: list[str] = []
-        parameters: dict[str, Any] = {"size": size}
+        parameters: dict[str, Any] = {}
         for condition, value in bounds.items():
             if value is None:
                 continue
             values = value if isinstance(value, tuple) else (value,)
             values = tuple(v for v in values if not isinstance(v, str) or is_storable(v))
             if not values:
-                return []
+                return None
             names = [f"p{len(parameters) + i}" for i in range(len(values))]
             parameters.update(zip(names, map(database.value, values), strict=True))
             holders = ", ".join(map(database.bind, names))
             is_list = condition.endswith("IN")
             conditions.append(f"{condition} ({holders})" if is_list else f"{condition} {holders}")
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        return database.rows(
-            f"SELECT {columns or database.event_columns} FROM events {where}"  # noqa: S608 (placeholders)
-            f" ORDER BY {order} LIMIT {database.bind('size')}",
-            parameters,
-        )
+        return f"WHERE {' AND '.join(conditions)}" if conditions else "", parameters
 
     def counts(self) -> Counts:
         """See `EventSource.counts`. Reads every event's type: seconds where there are millions."""
@@ -211,3 +222,65 @@ class EventReader:
             events_by_type={row[0]: row[1] for row in by_type},
             aggregates_by_type={row[0]: row[1] for row in aggregates},
         )
+
+    def tally(
+        self,
+        *,
+        width: timedelta,
+        where: FeedFilter = EVERYTHING,
+        after: int = 0,
+        before: int | None = None,
+    ) -> Sequence[Tally]:
+        """See `EventSource.tally`."""
+        width = check_width(width)
+        check_reading(axis=where.axis)
+        conditions = self._conditions(_feed_bounds(after, before, where))
+        if conditions is None:
+            return []
+        clause, parameters = conditions
+        database = self.database
+        # Whole stretches added to every time make all numbers positive: dividing rounds down.
+        stretches_before = -(-WIDEST // width)
+        stretch = (
+            f"({database.microseconds(f'{where.axis}_at')} + {database.bind('shift')})"
+            f" / {database.bind('width')}"
+        )
+        rows = database.rows(
+            f"SELECT {stretch}, aggregate_type, event_type, count(*), min(position), max(position)"  # noqa: S608 (placeholders)
+            f" FROM events {clause} GROUP BY 1, 2, 3",
+            parameters
+            | {
+                "width": width // MICROSECOND,
+                "shift": stretches_before * width // MICROSECOND,
+            },
+        )
+        rows.sort(key=lambda row: row[:3])  # by code point, which no two databases agree on
+        return [
+            Tally(
+                start=start_of(row[0] - stretches_before, width),
+                aggregate_type=row[1],
+                event_type=row[2],
+                events=row[3],
+                first_position=row[4],
+                last_position=row[5],
+            )
+            for row in rows
+        ]
+
+    def watermark(self) -> Watermark:
+        """See `EventSource.watermark`. A replica shows nobody who holds, only what has arrived."""
+        return self._gauge.read()
+
+
+def _feed_bounds(after: int, before: int | None, where: FeedFilter) -> dict[str, Any]:
+    return {
+        "position >": after,
+        "position <": before,
+        "aggregate_type =": where.aggregate_type,
+        "event_type IN": where.event_types or None,
+        f"{where.axis}_at >=": where.since and utc("since", where.since),
+        f"{where.axis}_at <": where.until and utc("until", where.until),
+        "correlation_id =": where.correlation_id,
+        "actor =": where.actor,
+        "event_id =": where.event_id,
+    }

@@ -142,7 +142,8 @@ class AggregatePage(Struct, frozen=True, kw_only=True):
 class FeedFilter(Struct, frozen=True, kw_only=True):
     """Which events of a feed are wanted; what is left out is not asked for.
 
-    `since` is inclusive, `until` exclusive, both on `axis`. `event_types` empty means all.
+    `since` is inclusive, `until` exclusive, both on `axis`. `event_types` empty means all. No index
+    helps to find an actor or an event id: bound such a reading by positions.
     """
 
     aggregate_type: str | None = None
@@ -151,6 +152,45 @@ class FeedFilter(Struct, frozen=True, kw_only=True):
     until: datetime | None = None
     axis: Axis = "occurred"
     correlation_id: str | None = None
+    actor: str | None = None
+    event_id: UUID | None = None
+
+
+class Tally(Struct, frozen=True, kw_only=True):
+    """How many events of a type fall into one stretch of time, and the first and last of them.
+
+    `start` is a multiple of the stretch's width since 1970-01-01T00:00Z, or the earliest time there
+    is where that multiple lies before it.
+    """
+
+    start: datetime
+    aggregate_type: str
+    event_type: str
+    events: int
+    first_position: int
+    last_position: int
+
+
+class Holder(Struct, frozen=True, kw_only=True):
+    """An open transaction that readers wait for.
+
+    `pid` is its server process; None where it was prepared to be committed later and has none.
+    `since` is when it began, or was prepared; None where this role may not see it.
+    """
+
+    pid: int | None
+    since: datetime | None
+
+
+class Watermark(Struct, frozen=True, kw_only=True):
+    """Up to `position` nothing can appear any more.
+
+    `holder` is the oldest open transaction that may still fill the next position; None: nobody
+    holds readers there.
+    """
+
+    position: int
+    holder: Holder | None
 
 
 class Counts(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import click
 from msgspec import Struct
@@ -37,6 +38,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     event_types: tuple[str, ...]
     aggregate_type: str | None
     correlation_id: str | None
+    actor: str | None
+    event_id: UUID | None
     after: int | None
     limit: int | None
     backward: bool
@@ -61,6 +64,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
             until=self.until,
             axis=self.axis,
             correlation_id=self.correlation_id,
+            actor=self.actor,
+            event_id=self.event_id,
         )
 
     def matches(self, event: Event) -> bool:
@@ -70,6 +75,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
             and (not self.event_types or event.event_type in self.event_types)
             and self.aggregate_type in {None, event.aggregate_type}
             and self.correlation_id in {None, event.correlation_id}
+            and self.actor in {None, event.actor}
+            and self.event_id in {None, event.event_id}
         )
 
 
@@ -89,6 +96,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
 @click.option("--type", "event_types", type=Name(), multiple=True, help="May be repeated.")
 @click.option("--aggregate-type", type=Name())
 @click.option("--correlation-id", type=Name())
+@click.option("--actor", type=Name())
+@click.option("--event-id", type=click.UUID)
 @click.option("--after", type=WHOLE, metavar="POSITION", help="Excluded.")
 @click.option("--limit", type=WHOLE, metavar="N", help="No more than that many.")
 @click.option("--backward", is_flag=True, help="The newest first.")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, MetaData, Select
 
 from store.database.batch import Batch, Inserted, Refused
 from store.database.connections import Connections
-from store.records import Event
+from store.records import Event, Holder
 
 Row = tuple[Any, ...]
 
@@ -29,6 +29,10 @@ class Database(Protocol):
 
     def value(self, value: Any) -> Any:
         """A time or an event id as a parameter of `rows`; anything else as it is."""
+        ...
+
+    def microseconds(self, column: str) -> str:
+        """SQL for the microseconds from 1970 to the time in a column, exact and whole."""
         ...
 
     def rows(
@@ -82,6 +86,22 @@ class Database(Protocol):
 
     def writers(self) -> frozenset[str]:
         """The transactions that may hold drawn positions they have not committed yet."""
+        ...
+
+    def oldest(self, writers: frozenset[str]) -> Holder | None:
+        """The one of those transactions that is open for longest; None where none is any more."""
+        ...
+
+    def drawn_before(self, writers: frozenset[str]) -> int:
+        """A position, as high as is quickly found, drawn before any of those drew one."""
+        ...
+
+    def visible_position(self) -> int:
+        """The highest position that is committed."""
+        ...
+
+    def is_replica(self) -> bool:
+        """Whether this is a copy that cannot tell who writes."""
         ...
 
     def connect(self) -> AbstractContextManager[Connection]:

@@ -27,7 +27,7 @@ from store.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from store.records import Event
+from store.records import Event, Holder
 
 T = TypeVar("T")
 _APPENDING = "appending"
@@ -41,6 +41,45 @@ _WRITERS = """
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     )
 """
+
+_OLDEST = """
+    SELECT held.pid, coalesce(activity.xact_start, prepared.prepared) AS since
+    FROM (
+        SELECT virtualtransaction, pid, max(age(transactionid)) AS age FROM pg_locks
+        WHERE virtualtransaction = ANY (%(writers)s) AND granted
+        GROUP BY virtualtransaction, pid
+    ) AS held
+    LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+    LEFT JOIN pg_prepared_xacts AS prepared
+        ON held.virtualtransaction = '-1/' || prepared.transaction::text
+    ORDER BY since NULLS LAST, held.age DESC NULLS LAST LIMIT 1
+"""
+# An append locks its head before it draws a position, so it has its transaction id by then: what
+# was drawn before the oldest of the ids was given is none of theirs. Who else wrote behind a
+# position, having an older id, was either done by then or one of the few that were open at once.
+_FIRST_ID = """
+    SELECT coalesce(
+        (SELECT transactionid FROM pg_locks
+            WHERE virtualtransaction = ANY (%(writers)s) AND locktype = 'transactionid'
+            AND mode = 'ExclusiveLock' AND granted ORDER BY age(transactionid) DESC LIMIT 1),
+        pg_snapshot_xmax(pg_current_snapshot())::xid
+    )::text, current_setting('max_connections')::int
+        + current_setting('max_prepared_transactions')::int
+"""
+_DRAWN_BEFORE = """
+    WITH newest AS MATERIALIZED (
+        SELECT position, xmin AS writer, age(xmin) > age(%(first)s::text::xid) AS is_older
+        FROM events ORDER BY position DESC LIMIT %(size)s
+    )
+    SELECT
+        (SELECT max(position) FROM newest WHERE is_older
+            GROUP BY writer ORDER BY 1 DESC OFFSET %(open)s LIMIT 1),
+        (SELECT position FROM newest WHERE is_older
+            ORDER BY position DESC OFFSET %(rows)s LIMIT 1),
+        (SELECT count(*) FROM newest)
+"""
+OLDER_ROWS = 100_000
+"""More than a transaction draws between two others, an import's batch included."""
 
 
 class PostgreSQL:
@@ -69,6 +108,9 @@ class PostgreSQL:
 
     def value(self, value: Any) -> Any:
         return value
+
+    def microseconds(self, column: str) -> str:
+        return f"(extract(epoch FROM {column}) * 1000000)::bigint"
 
     def rows(
         self, sql: str, parameters: Mapping[str, Any], connection: Connection | None = None
@@ -173,6 +215,31 @@ class PostgreSQL:
         if is_replica:
             raise EventStoreError("a replica cannot see who writes; follow the primary")
         return frozenset(transactions)
+
+    def oldest(self, writers: frozenset[str]) -> Holder | None:
+        found = self.rows(_OLDEST, {"writers": list(writers)})
+        return Holder(pid=found[0][0], since=found[0][1]) if found else None
+
+    def drawn_before(self, writers: frozenset[str]) -> int:
+        [(first, open_at_once)] = self.rows(_FIRST_ID, {"writers": list(writers)})
+        # A savepoint has an id of its own.
+        bounds = {"first": first, "open": 2 * open_at_once, "rows": OLDER_ROWS}
+        size = 2_000
+        while True:
+            [(by_writers, by_rows, looked_at)] = self.rows(_DRAWN_BEFORE, bounds | {"size": size})
+            if by_writers is not None or by_rows is not None:
+                return int(max(by_writers or 0, by_rows or 0))
+            if looked_at < size:
+                return 0
+            size *= 8
+
+    def visible_position(self) -> int:
+        [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
+        return int(last)
+
+    def is_replica(self) -> bool:
+        [(is_replica,)] = self.rows("SELECT pg_is_in_recovery()", {})
+        return bool(is_replica)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

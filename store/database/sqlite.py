@@ -30,7 +30,7 @@ from store.errors import (
     SchemaError,
     StoreUnavailable,
 )
-from store.records import Event
+from store.records import Event, Holder
 from store.tables import moment_text
 
 T = TypeVar("T")
@@ -104,6 +104,10 @@ class SQLite:
             return max(-(2**63), min(value, 2**63 - 1))
         return str(value) if isinstance(value, UUID) else value
 
+    def microseconds(self, column: str) -> str:
+        # SQLite's own reading of a fraction rounds to milliseconds.
+        return f"(unixepoch(substr({column}, 1, 19)) * 1000000 + substr({column}, 21, 6))"
+
     def rows(
         self, sql: str, parameters: Mapping[str, Any], connection: Connection | None = None
     ) -> list[tuple[Any, ...]]:
@@ -175,12 +179,26 @@ class SQLite:
             return refused if any(refused.known) else _insert(driver, batch, clock)
 
     def last_position(self) -> int:
-        [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
-        return int(last)
+        return self.visible_position()
 
     def writers(self) -> frozenset[str]:
         """Nobody: with one writer, positions become visible in the order they are drawn."""
         return frozenset()
+
+    def oldest(self, writers: frozenset[str]) -> Holder | None:
+        del writers  # there are none
+        return None
+
+    def drawn_before(self, writers: frozenset[str]) -> int:
+        del writers
+        return self.visible_position()
+
+    def visible_position(self) -> int:
+        [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
+        return int(last)
+
+    def is_replica(self) -> bool:
+        return False
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -261,6 +279,8 @@ def _prepare_connection(connection: sqlite3.Connection, _record: object) -> None
     # A file that others create, or close for the last time, just now is locked for a moment.
     _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
     connection.execute("PRAGMA synchronous = FULL")
+    # A second pair of hands for the sort behind a GROUP BY of very many rows.
+    connection.execute("PRAGMA threads = 2")
     # The delete trigger asks; only the archiver's connections answer yes.
     connection.create_function("event_store_archiving", 0, lambda: 0)
 

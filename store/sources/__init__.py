@@ -1,7 +1,7 @@
 """The read side that pages, analysis and CLI readers use, whatever keeps the events."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, get_args
 
 from msgspec import Struct
@@ -16,9 +16,16 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    Tally,
+    Watermark,
 )
 
 EVERYTHING = FeedFilter()
+MICROSECOND = timedelta(microseconds=1)
+WIDEST = timedelta(microseconds=10**18)
+"""A stretch that holds every time there is before 1970, or from then on; no other is wider."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SourceInfo(Struct, frozen=True, kw_only=True):
@@ -111,8 +118,31 @@ class EventSource(Protocol):
         """Events and aggregates, in all and by type."""
         ...
 
+    def tally(
+        self,
+        *,
+        width: timedelta,
+        where: FeedFilter = EVERYTHING,
+        after: int = 0,
+        before: int | None = None,
+    ) -> Sequence[Tally]:
+        """How many events of each type fall into each stretch of `width`, on `where.axis`.
 
-def check_reading(*, axis: Axis, batch_size: int, limit: int | None = None) -> None:
+        Of the events between two positions, both exclusive. Ordered by start, aggregate type and
+        event type; a stretch or type without events is not there, nor is an event without a time on
+        the axis. Reads every event within the bounds: seconds where there are millions.
+
+        Raises:
+            InvalidEvent: `width` is less than a microsecond.
+        """
+        ...
+
+    def watermark(self) -> Watermark:
+        """How far readers that must miss nothing may read, and who holds them there."""
+        ...
+
+
+def check_reading(*, axis: Axis, batch_size: int = 1, limit: int | None = None) -> None:
     """Raise `InvalidEvent` where a reader asks for what no source has."""
     if axis not in get_args(Axis):
         raise InvalidEvent(f"axis: {axis!r} is none of {', '.join(get_args(Axis))}")
@@ -120,3 +150,18 @@ def check_reading(*, axis: Axis, batch_size: int, limit: int | None = None) -> N
         raise InvalidEvent(f"batch_size: {batch_size} is not a number from 1")
     if limit is not None and limit < 0:
         raise InvalidEvent(f"limit: {limit} is not a number from 0")
+
+
+def check_width(width: timedelta) -> timedelta:
+    """The width to tally by; raise `InvalidEvent` where it is no stretch of time."""
+    if width < MICROSECOND:
+        raise InvalidEvent(f"width: {width} is less than a microsecond")
+    return min(width, WIDEST)
+
+
+def start_of(stretch: int, width: timedelta) -> datetime:
+    """When stretch number `stretch` starts, the first from 1970 on being number 0."""
+    try:
+        return _EPOCH + stretch * width
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)

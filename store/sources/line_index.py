@@ -13,7 +13,17 @@ from typing import Any
 
 from store.errors import InvalidEvent
 from store.identifiers import prefix_range
-from store.records import AggregateOrder, AggregateSummary, Axis, Counts, Event, FeedFilter, utc
+from store.records import (
+    AggregateOrder,
+    AggregateSummary,
+    Axis,
+    Counts,
+    Event,
+    FeedFilter,
+    Tally,
+    utc,
+)
+from store.sources import start_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -242,7 +252,10 @@ class LineIndex:
         return range(max(0, after) + 1, end if before is None else min(before, end))
 
     def matching(self, lines: Iterable[int], where: FeedFilter) -> Iterator[int]:
-        """Those of `lines` that hold an event `where` wants, but for its correlation id."""
+        """Those of `lines` that hold an event `where` wants, as far as the index knows.
+
+        It knows nothing of correlation id, actor and event id.
+        """
         types = {self._event_types.numbers.get(name) for name in where.event_types}
         found = (line for line in lines if self._aggregate_of[line - 1] != _BLANK)
         if types:
@@ -252,6 +265,35 @@ class LineIndex:
             kinds, aggregates = self._type_of, self._aggregate_of
             found = (line for line in found if kinds[aggregates[line - 1]] == kind)
         return self.within(found, where.since, where.until, where.axis)
+
+    def tally(self, lines: Iterable[int], width: timedelta, axis: Axis) -> list[Tally]:
+        """The events on `lines`, in any order, by stretch of `width` and type."""
+        stretch, moments = width // _MICROSECOND, self._moments[axis]
+        groups: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+        for line in lines:
+            moment = moments[line - 1]
+            if moment == _UNKNOWN_TIME:
+                continue
+            kind = self._type_of[self._aggregate_of[line - 1]]
+            key = (moment // stretch, kind, self._event_type_of[line - 1])
+            events, first, last = groups.get(key, (0, line, line))
+            groups[key] = (events + 1, min(first, line), max(last, line))
+        tallies = (
+            Tally(
+                start=start_of(number, width),
+                aggregate_type=self._aggregate_types.texts[kind],
+                event_type=self._event_types.texts[event_type],
+                events=events,
+                first_position=first,
+                last_position=last,
+            )
+            for (number, kind, event_type), (events, first, last) in groups.items()
+        )
+        return sorted(tallies, key=lambda one: (one.start, one.aggregate_type, one.event_type))
+
+    def last_line(self) -> int:
+        """The number of the last line; 0 where there is none."""
+        return len(self._aggregate_of)
 
     def within(
         self, lines: Iterable[int], since: datetime | None, until: datetime | None, axis: Axis

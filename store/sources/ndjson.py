@@ -1,8 +1,8 @@
 """An NDJSON file as an `EventSource`: looked at where it is, without importing it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,9 +20,11 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    Tally,
+    Watermark,
     utc,
 )
-from store.sources import EVERYTHING, SourceInfo, check_reading
+from store.sources import EVERYTHING, SourceInfo, check_reading, check_width
 from store.sources.line_index import LineIndex
 
 HISTORY_BATCH = 500
@@ -171,14 +173,37 @@ class NdjsonSource:
     ) -> Iterator[Event]:
         check_reading(axis=where.axis, batch_size=batch_size, limit=limit)
         lines = self._index.lines(after, before)
-        matching = self._index.matching(reversed(lines) if backward else lines, where)
-        events = self._read(matching, batch_size)
-        if where.correlation_id is not None:
-            events = (e for e in events if e.correlation_id == where.correlation_id)
+        events = self._wanted(reversed(lines) if backward else lines, where, batch_size)
         return islice(events, limit)
 
     def counts(self) -> Counts:
         return self._index.counts()
+
+    def tally(
+        self,
+        *,
+        width: timedelta,
+        where: FeedFilter = EVERYTHING,
+        after: int = 0,
+        before: int | None = None,
+    ) -> Sequence[Tally]:
+        width = check_width(width)
+        check_reading(axis=where.axis)
+        lines: Iterable[int] = self._index.lines(after, before)
+        if _is_indexed(where):
+            lines = self._index.matching(lines, where)
+        else:
+            lines = (event.position for event in self._wanted(lines, where, HISTORY_BATCH))
+        return self._index.tally(lines, width, where.axis)
+
+    def watermark(self) -> Watermark:
+        return Watermark(position=self._index.last_line(), holder=None)
+
+    def _wanted(self, lines: Iterable[int], where: FeedFilter, batch_size: int) -> Iterator[Event]:
+        events = self._read(self._index.matching(lines, where), batch_size)
+        if _is_indexed(where):
+            return events
+        return (event for event in events if _has_marks(event, where))
 
     def _read(self, lines: Iterator[int], batch_size: int) -> Iterator[Event]:
         while batch := list(islice(lines, batch_size)):
@@ -197,3 +222,17 @@ class NdjsonSource:
             return parse_line(text, position=number)
         except InvalidEvent as error:
             raise InvalidSource(f"{self._path}: line {number} has changed: {error}") from None
+
+
+def _is_indexed(where: FeedFilter) -> bool:
+    """Whether the index alone knows which events are wanted."""
+    return where.correlation_id is None and where.actor is None and where.event_id is None
+
+
+def _has_marks(event: Event, where: FeedFilter) -> bool:
+    """Whether the event is wanted by what the index does not know."""
+    return (
+        where.correlation_id in {None, event.correlation_id}
+        and where.actor in {None, event.actor}
+        and where.event_id in {None, event.event_id}
+    )
