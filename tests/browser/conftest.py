@@ -57,11 +57,12 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 
 
 def _open_context(
-    browser: Browser, color_scheme: str = "light", width: int = 1440
+    browser: Browser, color_scheme: str = "light", width: int = 1440, timezone: str = "UTC"
 ) -> BrowserContext:
     context = browser.new_context(
         viewport={"width": width, "height": 1000},
         color_scheme="dark" if color_scheme == "dark" else "light",
+        timezone_id=timezone,
     )
     context.set_default_timeout(PATIENCE)
     return context
@@ -72,8 +73,10 @@ def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
     """Opens fresh browser contexts: other people's browsers."""
     opened: list[BrowserContext] = []
 
-    def open_context(color_scheme: str = "light", width: int = 1440) -> BrowserContext:
-        opened.append(_open_context(browser, color_scheme, width))
+    def open_context(
+        color_scheme: str = "light", width: int = 1440, timezone: str = "UTC"
+    ) -> BrowserContext:
+        opened.append(_open_context(browser, color_scheme, width, timezone))
         return opened[-1]
 
     yield open_context

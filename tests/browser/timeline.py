@@ -2,11 +2,9 @@
 
 from playwright.sync_api import Locator, Page, expect
 
-from dashboard.picking import HEADER_HEIGHT, ROW_HEIGHT
-
-MATCHES = "matches"
-EVENTS = "events"
-NEWEST = "newest"
+HISTORY = "Events of the aggregate"
+STORE = "Events of the store"
+LANES = "Events of the lanes"
 
 
 def open_view(page: Page, address: str) -> None:
@@ -15,41 +13,60 @@ def open_view(page: Page, address: str) -> None:
 
 
 def settled(page: Page) -> None:
-    """Wait until the page has been drawn and no script runs."""
-    expect(page.get_by_test_id("stMainBlockContainer")).not_to_be_empty()
-    running = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
-    expect(running).to_be_attached()
+    """Wait until the page has been drawn."""
+    expect(page.get_by_role("main", name="Timeline")).not_to_be_empty()
 
 
-def cell(page: Page, table: str, row: int, column: int) -> Locator:
-    """A cell of a table: the grid is a canvas with a table for assistive technology inside."""
-    return page.locator(f".st-key-{table} #glide-cell-{column}-{row}")
+def rows(page: Page, table: str) -> Locator:
+    """The rows of a list of events, without its head."""
+    return page.get_by_role("table", name=table).locator("tbody tr")
 
 
-def click_row(page: Page, table: str, row: int) -> None:
-    y = HEADER_HEIGHT + row * ROW_HEIGHT + ROW_HEIGHT / 2
-    page.locator(f".st-key-{table} .dvn-scroller").click(position={"x": 30, "y": y})
+def chosen_row(page: Page, table: str) -> Locator:
+    return page.get_by_role("table", name=table).locator("tr[aria-current=true]")
+
+
+def matches(page: Page) -> Locator:
+    """The aggregates that the finder found."""
+    return page.get_by_role("list", name="Aggregates found").get_by_role("link")
+
+
+def search_field(page: Page) -> Locator:
+    return page.get_by_role("searchbox", name="Find an aggregate or event")
 
 
 def search(page: Page, text: str) -> None:
-    page.get_by_role("searchbox", name="Find an aggregate").press_sequentially(text)
+    search_field(page).press_sequentially(text)
+
+
+def event_panel(page: Page) -> Locator:
+    return page.get_by_role("region", name="Chosen event")
 
 
 def chosen_event(page: Page) -> Locator:
     """The heading over the event shown in full."""
-    return page.locator(".st-key-event").get_by_role("heading")
+    return event_panel(page).get_by_role("heading", level=3)
 
 
-def event_data(page: Page) -> Locator:
-    """The tree of the event shown in full."""
-    return page.locator(".st-key-event").get_by_test_id("stJson")
+def section(page: Page, name: str) -> Locator:
+    """A part of the event shown in full, such as `What it changed`."""
+    return event_panel(page).locator("details").filter(has=page.get_by_role("heading", name=name))
 
 
-def click_mark(page: Page, index: int) -> None:
-    """Click a mark of the time axis; Plotly clicks what it has seen hovered."""
-    box = page.locator(".js-plotly-plot .points path").nth(index).bounding_box()
+def marks(page: Page) -> Locator:
+    return page.locator(".chart .marks > *")
+
+
+def mark_at(page: Page, index: int) -> tuple[float, float]:
+    """Where a mark of the time axis stands, in pixels of the window."""
+    box = marks(page).nth(index).bounding_box()
     assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    expect(page.locator(".hoverlayer .hovertext")).to_be_visible()
-    page.mouse.click(x, y)
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move((start[0] + end[0]) / 2, end[1], steps=4)
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
