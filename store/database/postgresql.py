@@ -45,13 +45,13 @@ _WRITERS = """
 _OLDEST = """
     SELECT held.pid, coalesce(activity.xact_start, prepared.prepared) AS since
     FROM (
-        SELECT virtualtransaction, pid, max(age(transactionid)) AS age FROM pg_locks
-        WHERE virtualtransaction = ANY (%(writers)s) AND granted
+        SELECT virtualtransaction, pid, array_agg(transactionid) AS ids,
+            max(age(transactionid)) AS age
+        FROM pg_locks WHERE virtualtransaction = ANY (%(writers)s) AND granted
         GROUP BY virtualtransaction, pid
     ) AS held
     LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
-    LEFT JOIN pg_prepared_xacts AS prepared
-        ON held.virtualtransaction = '-1/' || prepared.transaction::text
+    LEFT JOIN pg_prepared_xacts AS prepared ON prepared.transaction = ANY (held.ids)
     ORDER BY since NULLS LAST, held.age DESC NULLS LAST LIMIT 1
 """
 # An append locks its head before it draws a position, so it has its transaction id by then: what

@@ -7,12 +7,19 @@ plain position order would have gone wrong there.
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from store import Append, Hindsight, NewEvent, any_, exact, none
+from store.database.fence import LOOK_AHEAD
+from store.records import Watermark
+from store.roles import grant_application
 from store.subscription import SafeBound
+from tests.servers import PostgresServer
 
 PAUSE = 4711
 """The advisory lock that an event of type Paused waits for, after its position is drawn."""
@@ -190,6 +197,202 @@ def test_following_yields_each_event_once_and_stops(store: Hindsight, engine: En
         give_up.cancel()
 
 
+# The watermark: how far a follower may read that has read all it could
+
+
+@pytest.mark.parametrize("behind", ["a hole", "the last position"])
+def test_an_open_writer_holds_readers(store: Hindsight, engine: Engine, behind: str) -> None:
+    append(store, "a")
+    begun = datetime.now(UTC)
+    with engine.connect() as late:
+        append(store, "late", connection=late)
+        if behind == "a hole":
+            append(store, "b")
+        held = store.watermark()
+        assert held.position == 1
+        assert held.holder
+        assert held.holder.pid == pid(late)
+        assert held.holder.since
+        assert begun - timedelta(seconds=1) < held.holder.since < datetime.now(UTC)
+        assert store.watermark() == held
+        late.commit()
+    assert store.watermark() == free(at=3 if behind == "a hole" else 2)
+
+
+def test_a_position_drawn_before_a_slow_insert_holds_readers(
+    store: Hindsight, engine: Engine, background: ThreadPoolExecutor
+) -> None:
+    with engine.begin() as setup:
+        setup.execute(text(SLOW_TRIGGER))
+    with engine.connect() as gate:
+        gate.execute(text(f"SELECT pg_advisory_xact_lock({PAUSE})"))
+        paused = background.submit(append, store, "a", "Paused")
+        wait_for_lock(engine)
+        append(store, "b")
+        held = store.watermark()
+        gate.rollback()
+        paused.result()
+    assert held.position == 0
+    assert held.holder is not None
+    assert store.watermark() == free(at=2)
+
+
+def test_a_rolled_back_hole_holds_nobody(store: Hindsight, engine: Engine) -> None:
+    with engine.begin() as setup:
+        setup.execute(text("CREATE TABLE notes (note text)"))
+    with engine.connect() as unrelated, engine.connect() as analyst:
+        unrelated.execute(text("INSERT INTO notes VALUES ('open for minutes')"))
+        analyst.execute(text("SELECT count(*) FROM events"))
+        append(store, "a")
+        roll_back_an_append(store, engine)
+        append(store, "b")
+        assert store.watermark() == free(at=3)
+        roll_back_an_append(store, engine)
+        assert store.watermark() == free(at=4)
+
+
+def test_a_savepoint_rolled_back_holds_nobody(store: Hindsight, engine: Engine) -> None:
+    with engine.connect() as connection, connection.begin():
+        with connection.begin_nested() as savepoint:
+            append(store, "a", connection=connection)
+            savepoint.rollback()
+        append(store, "b")
+        assert store.watermark() == free(at=2)
+
+
+def test_a_prepared_transaction_holds_without_a_process(store: Hindsight, engine: Engine) -> None:
+    append(store, "a")
+    begun = datetime.now(UTC)
+    with engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        append(store, "b", connection=connection)
+        transaction.prepare()
+        append(store, "c")
+        held = store.watermark()
+        assert held.position == 1
+        assert held.holder
+        assert held.holder.pid is None
+        assert held.holder.since
+        assert held.holder.since > begun - timedelta(seconds=1)
+        transaction.commit()
+    assert store.watermark() == free(at=3)
+
+
+def test_the_oldest_holder_is_named_and_then_the_next(store: Hindsight, engine: Engine) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        second.execute(text("SELECT 1"))
+        append(store, "first", connection=first)
+        append(store, "second", connection=second)
+        append(store, "b")
+        assert holder(store.watermark()) == (0, pid(second)), "began earlier, if it wrote later"
+        second.rollback()
+        assert holder(store.watermark()) == (0, pid(first))
+        first.rollback()
+    assert store.watermark() == free(at=3)
+
+
+def test_a_hole_older_than_the_writers_holds_nobody_for_long(
+    store: Hindsight, engine: Engine
+) -> None:
+    """While there is always a writer, each of them holds only what it may have drawn."""
+    with engine.connect() as first, engine.connect() as second:
+        append(store, "first", connection=first)
+        append(store, "b")
+        assert holder(store.watermark()) == (0, pid(first))
+        append(store, "second", connection=second)
+        first.rollback()
+        assert holder(store.watermark()) == (2, pid(second))
+
+
+def test_a_new_reader_of_a_long_store_finds_what_holds_it(
+    store: Hindsight, postgres_url: str, engine: Engine
+) -> None:
+    """However far back that is; holes that were there long before the writer are none of its."""
+    roll_back_an_append(store, engine)
+    for number in range(500):
+        append(store, f"short-{number}")
+    with engine.connect() as late:
+        append(store, "late", connection=late)
+        drawn = 502
+        last = [fill(store, engine, f"after-{number}-") for number in range(3)][-1]
+        assert last - drawn > LOOK_AHEAD
+        for _ in range(2):
+            with Hindsight(postgres_url, read_only=True) as reader:
+                assert holder(reader.watermark()) == (drawn - 1, pid(late))
+        assert store.watermark().position == drawn - 1
+        late.commit()
+    assert store.watermark() == free(at=last)
+
+
+def test_what_a_watermark_says_is_never_taken_back(
+    store: Hindsight, postgres_url: str, background: ThreadPoolExecutor, engine: Engine
+) -> None:
+    """Nothing appears up to it later, whoever asks and whatever transactions do meanwhile."""
+    done = threading.Event()
+
+    def write(seed: int) -> None:
+        chance = Random(seed)
+        for number in range(60):
+            with engine.connect() as connection:
+                append(store, f"{seed}-{number % 7}", connection=connection)
+                done.wait(chance.random() / 100)
+                (connection.rollback if chance.random() < 0.3 else connection.commit)()
+
+    def look(source: Hindsight) -> list[tuple[int, list[int]]]:
+        seen = []
+        while not done.is_set():
+            position = source.watermark().position
+            seen.append((position, [p for p in positions(source) if p <= position]))
+        return seen
+
+    with Hindsight(postgres_url, read_only=True) as other:
+        looks = [background.submit(look, source) for source in (store, store, other)]
+        writers = [background.submit(write, seed) for seed in range(4)]
+        for writer in writers:
+            writer.result()
+        done.set()
+        final = positions(store)
+        for seen in looks:
+            for position, there in seen.result():
+                assert there == [p for p in final if p <= position]
+    assert store.watermark().position >= final[-1]
+
+
+def test_a_role_without_rights_sees_who_holds_but_not_since_when(
+    store: Hindsight, postgres_url: str, postgres_server: PostgresServer, engine: Engine
+) -> None:
+    role = f"reader_{uuid4().hex}"
+    database = postgres_url.partition("@/")[2].partition("?")[0]
+    with engine.begin() as setup:
+        setup.execute(text(f"CREATE ROLE {role} LOGIN"))
+        grant_application(setup, role)
+    url = postgres_url.replace("postgres@", f"{role}@")
+    append(store, "a")
+    with Hindsight(url, read_only=True) as reader, engine.connect() as late:
+        assert reader.watermark() == free(at=1)
+        append(store, "late", connection=late)
+        append(store, "b")
+        held = reader.watermark()
+        assert holder(held) == (1, pid(late))
+        assert held.holder
+        assert held.holder.since is None
+    postgres_server.execute(f"DROP OWNED BY {role} CASCADE", database=database)
+    postgres_server.execute(f"DROP ROLE {role}")
+
+
+def free(*, at: int) -> Watermark:
+    return Watermark(position=at, holder=None)
+
+
+def holder(watermark: Watermark) -> tuple[int, int | None]:
+    assert watermark.holder
+    return watermark.position, watermark.holder.pid
+
+
+def pid(connection: Connection) -> int:
+    return int(connection.connection.driver_connection.info.backend_pid)  # type: ignore[union-attr]
+
+
 def append(
     store: Hindsight,
     aggregate_id: str,
@@ -222,7 +425,7 @@ def visible(store: Hindsight, after: int = 0) -> list[str]:
     return [f"{event.aggregate_id}{event.version}" for event in store.feed(after=after)]
 
 
-def fill(store: Hindsight, engine: Engine) -> int:
+def fill(store: Hindsight, engine: Engine, prefix: str = "m") -> int:
     """Enough rows for index lookups of different aggregates to touch different pages.
 
     On a small table SERIALIZABLE locks everything and would abort the writer that the case needs.
@@ -230,7 +433,7 @@ def fill(store: Hindsight, engine: Engine) -> int:
     filler = [
         Append(
             aggregate_type="thing",
-            aggregate_id=f"m{number}",
+            aggregate_id=f"{prefix}{number}",
             events=[NewEvent("Happened", {})],
             expected=none(),
         )

@@ -4,6 +4,7 @@ import pytest
 
 from store import Hindsight, NewEvent, any_, migrate
 from store.errors import AccessDenied, EventStoreError
+from store.records import Watermark
 from tests.servers import PostgresServer
 
 
@@ -29,6 +30,11 @@ def test_a_replica_is_read_but_followed_to_the_first_hole_only(replica: Postgres
         assert next(followed).version == 1, "nothing is missing before a hole"
         with pytest.raises(EventStoreError, match="follow the primary"):
             next(followed)
+
+
+def test_a_replica_shows_what_has_arrived_and_nobody_who_holds(replica: PostgresServer) -> None:
+    with Hindsight(replica.url(), read_only=True) as store:
+        assert store.watermark() == Watermark(position=3, holder=None)
 
 
 def test_an_append_to_a_replica_is_refused_by_name(replica: PostgresServer) -> None:
