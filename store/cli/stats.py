@@ -1,6 +1,7 @@
 """`hindsight stats`."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import click
 import msgspec
@@ -9,10 +10,12 @@ from msgspec import Struct
 from store.application import open_source
 from store.cli.columns import Columns, shown
 from store.cli.program import store_option
-from store.records import Counts
+from store.records import Counts, Holder, Watermark
 from store.sources import EventSource
 
 LONGEST = 10
+_UNITS = (("s", 60, 1), ("min", 60, 60), ("h", 48, 3600))
+"""Of spans of time: up to how many there are before the next is used, and seconds in one."""
 
 
 class Length(Struct, frozen=True, kw_only=True):
@@ -24,11 +27,12 @@ class Length(Struct, frozen=True, kw_only=True):
 
 
 class Stats(Struct, frozen=True, kw_only=True):
-    """How much a source holds, and its longest histories."""
+    """How much a source holds, its longest histories, and how far it may be followed."""
 
     store: str
     counts: Counts
     longest: tuple[Length, ...]
+    watermark: Watermark
 
 
 @click.command()
@@ -36,6 +40,8 @@ class Stats(Struct, frozen=True, kw_only=True):
 @store_option(files=True)
 def stats(*, url: str, as_json: bool) -> None:
     """How much there is: events and aggregates, by type, and the longest histories.
+
+    And who holds readers that must miss nothing, where an open transaction does.
 
     \b
     Examples:
@@ -64,6 +70,7 @@ def _stats(source: EventSource) -> Stats:
             )
             for head in longest
         ),
+        watermark=source.watermark(),
     )
 
 
@@ -73,11 +80,27 @@ def _print(found: Stats) -> None:
     click.echo(f"events         {counts.events:,}")
     click.echo(f"aggregates     {counts.aggregates:,}")
     click.echo(f"last position  {counts.last_position:,}")
+    if found.watermark.holder is not None:
+        click.echo(_held(found.watermark.position, found.watermark.holder))
     _print_counts("event type", counts.events_by_type)
     _print_counts("aggregate type", counts.aggregates_by_type)
     if found.longest:
         rows = [(f"{one.version:,}", one.aggregate_type, one.aggregate_id) for one in found.longest]
         _print_table(Columns(">version", "type", "longest histories"), rows)
+
+
+def _held(position: int, holder: Holder) -> str:
+    who = "a prepared transaction" if holder.pid is None else f"pid {holder.pid}"
+    told = f"readers are held at #{position} by {who}"
+    return told if holder.since is None else f"{told} for {_span(datetime.now(UTC) - holder.since)}"
+
+
+def _span(duration: timedelta) -> str:
+    seconds = max(0, int(duration.total_seconds()))  # the server's clock may be ahead of ours
+    for unit, limit, size in _UNITS:
+        if seconds < limit * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86_400} days"
 
 
 def _print_counts(title: str, counts: dict[str, int]) -> None:

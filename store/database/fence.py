@@ -80,6 +80,7 @@ class Gauge:
         self._database = database
         self._bound = SafeBound(database)
         self._position = 0
+        self._held_at: int | None = None
         self._lock = Lock()
 
     def read(self) -> Watermark:
@@ -91,14 +92,16 @@ class Gauge:
             # In this order, as at a fence.
             last, writers = database.last_position(), database.writers()
             position = self._settled(last, writers) if writers else last
-            self._position = max(self._position, position)
             awaited = self._bound.awaited() if position < last else frozenset[str]()
+            self._position = max(self._position, position)
+            self._held_at = position if awaited else None
         return Watermark(position=position, holder=database.oldest(awaited) if awaited else None)
 
     def _settled(self, last: int, writers: frozenset[str]) -> int:
         """How far up to `last` a reader gets while these write."""
         position = self._position
-        if last - position > LOOK_AHEAD:
+        if last - position > LOOK_AHEAD and position != self._held_at:
+            # Too much to look through for a hole, and a hole far back may be none of theirs.
             position = max(position, self._database.drawn_before(writers))
         while position < last and (further := self._bound.beyond(position)) > position:
             position = further

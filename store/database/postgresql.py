@@ -231,7 +231,7 @@ class PostgreSQL:
                 return int(max(by_writers or 0, by_rows or 0))
             if looked_at < size:
                 return 0
-            size *= 8
+            size *= 4
 
     def visible_position(self) -> int:
         [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})

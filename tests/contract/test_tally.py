@@ -10,10 +10,12 @@ from typing import get_args
 from uuid import UUID, uuid4
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from store import Event, FeedFilter, Hindsight, NewEvent, any_, migrate
+from store.cli import hindsight
 from store.errors import InvalidEvent
 from store.interchange import format_line
 from store.records import Axis, Tally
@@ -261,3 +263,30 @@ def test_following_honours_actor_and_event_id(store: Hindsight) -> None:
     history = write(store)
     where = FeedFilter(actor="bob", event_id=history[4].event_id)
     assert next(store.follow(where=where)).position == 5
+
+
+def test_the_command_line_takes_both_filters(store: Hindsight, store_url: str) -> None:
+    history = write(store)
+    wanted = history[4]
+
+    def found(*arguments: str) -> list[int]:
+        result = CliRunner().invoke(hindsight, ["events", "--url", store_url, "--json", *arguments])
+        assert result.exit_code == 0, result.output
+        return [json.loads(line)["position"] for line in result.stdout.splitlines()]
+
+    bobs = [event.position for event in history if event.actor == "bob"]
+    own = [event.position for event in history if event.aggregate_id == wanted.aggregate_id]
+    assert found("--actor", "bob") == bobs
+    assert found(wanted.aggregate_id, "--actor", "bob") == own
+    assert found(wanted.aggregate_id, "--actor", "ann") == []
+    assert found("--event-id", str(wanted.event_id)) == [5]
+    assert found(wanted.aggregate_id, "--event-id", str(wanted.event_id)) == [5]
+    assert found("--event-id", str(wanted.event_id), "--actor", "ann") == []
+    following = ("--follow", "--after", "0", "--limit", "1")
+    assert found(*following, "--event-id", str(wanted.event_id)) == [5]
+
+
+def test_an_event_id_that_is_none_is_refused_in_one_line(store_url: str) -> None:
+    result = CliRunner().invoke(hindsight, ["events", "--url", store_url, "--event-id", "x"])
+    assert result.exit_code == 2
+    assert "not a valid UUID" in result.stderr
