@@ -324,6 +324,20 @@ def test_a_new_reader_of_a_long_store_finds_what_holds_it(
     assert store.watermark() == free(at=last)
 
 
+def test_an_older_transaction_that_writes_on_proves_nothing(
+    store: Hindsight, postgres_url: str, engine: Engine
+) -> None:
+    with engine.connect() as older, engine.connect() as late:
+        append(store, "a", connection=older)
+        append(store, "late", connection=late)
+        append(store, "b", connection=older)
+        older.commit()
+        last = [fill(store, engine, f"after-{number}-") for number in range(3)][-1]
+        assert last > LOOK_AHEAD
+        with Hindsight(postgres_url, read_only=True) as reader:
+            assert holder(reader.watermark()) == (1, pid(late))
+
+
 def test_what_a_watermark_says_is_never_taken_back(
     store: Hindsight, postgres_url: str, background: ThreadPoolExecutor, engine: Engine
 ) -> None:
