@@ -70,12 +70,6 @@ def started() -> Iterator[Callable[[EventSource], Activity]]:
         each.close()
 
 
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Hindsight]:
-    with Hindsight(sqlite_url) as opened:
-        yield opened
-
-
 def append(store: Hindsight, *moments: datetime, event_type: str = "Happened") -> None:
     events = [NewEvent(event_type, {}, occurred_at=moment) for moment in moments]
     store.append("thing", "t", events, expected=any_(), context=Context(actor="ann"))
@@ -309,6 +303,25 @@ def test_an_event_that_commits_late_is_counted(
         source.settled, source.hidden = 50, frozenset()
         assert rollup.events == 50
         check(list(source.feed()), rollup.histogram(EVERYTHING))
+
+
+def test_a_transaction_that_commits_late_is_counted(
+    postgres_url: str, started: Callable[[EventSource], Activity]
+) -> None:
+    late = NewEvent("Late", {}, occurred_at=START)
+    with Hindsight(postgres_url) as store:
+        append(store, START)
+        rollup = started(store.log)
+        assert rollup.events == 1
+        with store.database.transaction() as connection:
+            store.append("thing", "late", [late], expected=any_(), connection=connection)
+            for appended in range(3):
+                append(store, START + timedelta(hours=appended))
+                assert rollup.events == 2 + appended
+                assert rollup.complete
+        assert rollup.events == 5
+        assert rollup.types() == {"Happened": 4, "Late": 1}
+        check(list(store.feed()), rollup.histogram(EVERYTHING))
 
 
 def line(event: Event) -> dict[str, Any]:
