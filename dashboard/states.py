@@ -5,14 +5,13 @@ through a history of 100,000 events, either way, do not fold all of it again.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from threading import Lock
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from dashboard.literal import shortened
 from store.errors import ApplyFailed, HistoryGap
 from store.folding import GENERIC, changed_fields, fold_rows
 from store.records import Event
@@ -21,9 +20,7 @@ from store.sources import EventSource
 
 NEAR = 1_000
 KEPT_STATES = 64
-# A narrow panel holds both, which as code do not break.
-LONGEST_FIELD = 24
-LONGEST_VALUE = 36
+DEEPEST = 8
 
 
 class Absent(msgspec.Struct, frozen=True):
@@ -34,7 +31,10 @@ ABSENT: Final = Absent()
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A field at the top of a state, and its values before and after an event."""
+    """What stands at a place of the state before and after an event.
+
+    `field` is a JSON pointer (RFC 6901) without its first slash: `email`, `address/city`.
+    """
 
     field: str
     before: Any
@@ -143,14 +143,6 @@ class States:
                 self._kept.popitem(last=False)
 
 
-def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str]]:
-    """Field, value before and value after, as JSON on one line; what is long loses its middle."""
-    return [
-        (shortened(change.field, LONGEST_FIELD), _short(change.before), _short(change.after))
-        for change in changes
-    ]
-
-
 def _stopped(reached: Loaded[Any], error: ApplyFailed | HistoryGap) -> Effect:
     return Effect(
         state=reached.state,
@@ -162,9 +154,26 @@ def _stopped(reached: Loaded[Any], error: ApplyFailed | HistoryGap) -> Effect:
 
 def _changes(before: Any, after: Any) -> list[Change]:
     return [
-        Change(name, _value(before, name), _value(after, name))
+        change
         for name in changed_fields(before, after)
+        for change in _within(_escaped(name), _value(before, name), _value(after, name), DEEPEST)
     ]
+
+
+def _within(path: str, before: Any, after: Any, depth: int) -> Iterator[Change]:
+    """The change at `path`, or those inside of it where objects differ in some of their keys."""
+    if not (depth and isinstance(before, dict) and isinstance(after, dict) and before and after):
+        yield Change(path, before, after)
+        return
+    for key in before | after:
+        old, new = before.get(key, ABSENT), after.get(key, ABSENT)
+        if old is ABSENT or new is ABSENT or old != new or type(old) is not type(new):
+            yield from _within(f"{path}/{_escaped(str(key))}", old, new, depth - 1)
+
+
+def _escaped(key: str) -> str:
+    """A key as a part of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _value(state: Any, name: str) -> Any:
@@ -173,9 +182,3 @@ def _value(state: Any, name: str) -> Any:
     # As `changed_fields` names a state that has no fields.
     fields = state if isinstance(state, dict) else {"state": state}
     return fields.get(name, ABSENT)
-
-
-def _short(value: Any) -> str:
-    if value is ABSENT:
-        return "absent"
-    return shortened(msgspec.json.encode(value, enc_hook=repr).decode(), LONGEST_VALUE)
