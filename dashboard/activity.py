@@ -1,15 +1,11 @@
 """How much happened when: the figures and bars of a whole store, without making anybody wait.
 
-Events are counted by hour and type in a thread of its own, the newest first, and from then on only
-what is new. Whatever an hour is too coarse for is counted by the source, over those positions only
+They come from a rollup by the hour. Whatever an hour is too coarse for is counted by the source, over those positions only
 that the hours say it lies between.
 """
 
-import time
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
-from threading import Event as Flag
 from threading import Lock
 from typing import TypeAlias
 
@@ -17,24 +13,17 @@ import msgspec
 from msgspec.structs import replace
 
 from dashboard.moments import from_microseconds, to_microseconds
+from dashboard.rolling import CHUNK, Known, Rolling
 from dashboard.rollup import EMPTY, HOUR, Rollup, round_width
 from dashboard.searching import PATIENCE, Bounds, Pace
 from store.records import Axis, Event, FeedFilter, utc
 from store.sources import EVERYTHING, EventSource
 
 MAX_BARS = 120
-CHUNK = 100_000
-"""Positions the thread tallies in one query."""
 FIRST_CHUNK = 50_000
-WAIT = 0.2
-SHORTEST_AGE = 1.0
-AGE_PER_COST = 10
-"""Events that are not settled yet are tallied anew once their tally is so many times as old as
-taking it took."""
 KEPT_COUNTS = 16
 TRIMS = 2
 
-_HOUR = timedelta(microseconds=HOUR)
 _FIRST = to_microseconds(datetime.min.replace(tzinfo=UTC))
 _LAST = to_microseconds(datetime.max.replace(tzinfo=UTC))
 
@@ -60,34 +49,6 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
     progress: float
     complete: bool
     counted_from: datetime | None = None
-
-
-class _Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is rolled up: positions up to `top`, but for those of `pending`, the newest last."""
-
-    rollup: Rollup = EMPTY
-    floor: int = 0
-    top: int | None = None
-    pending: tuple[range, ...] = ()
-    progress: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        return self.top is not None and not self.pending
-
-    def measured(self) -> "_Known":
-        """The same with its progress, which never falls."""
-        total, left = (self.top or 0) - self.floor, sum(map(len, self.pending))
-        share = 1 - left / total if total else 1.0
-        return replace(self, progress=max(self.progress, share))
-
-
-class _Tail(msgspec.Struct, frozen=True, kw_only=True):
-    """The events beyond the settled position `top`, as of a moment."""
-
-    top: int
-    rollup: Rollup
-    due: float
 
 
 class _Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,49 +96,40 @@ class Activity:
     """How much happened when in a source. Safe to share between threads.
 
     Every question may raise what the source raised since the last one; the next one tries again.
-    Where counting began within the last 0.2 seconds it is waited for until it took so long.
     """
 
     def __init__(self, source: EventSource, *, chunk: int = CHUNK) -> None:
         self._source = source
-        self._chunk = chunk
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="activity")
-        self._closing = Flag()
+        self._rolling = Rolling(source, chunk=chunk)
         self._lock = Lock()
-        self._running: Future[None] | None = None
-        self._started = 0.0
-        self._due = 0.0
-        self._known = _Known()
-        self._tail: _Tail | None = None
         self._counted: Counts = OrderedDict()
 
     def close(self) -> None:
         """Count no more; waits for the query that is under way."""
-        self._closing.set()
-        self._thread.shutdown()
+        self._rolling.close()
 
     @property
     def progress(self) -> float:
         """How much is counted, 0 to 1; it never falls."""
-        return self._look().progress
+        return self._rolling.look().progress
 
     @property
     def complete(self) -> bool:
         """Whether every event is counted."""
-        return self._look().complete
+        return self._rolling.look().complete
 
     @property
     def events(self) -> int:
         """How many events there are, as far as they are counted."""
-        return int(self._look().rollup.events.sum())
+        return int(self._rolling.look().rollup.events.sum())
 
     def types(self) -> dict[str, int]:
         """Events by event type, as far as they are counted, the most frequent first."""
-        return self._look().rollup.by_name(1)
+        return self._rolling.look().rollup.by_name(1)
 
     def aggregate_types(self) -> dict[str, int]:
         """Events by aggregate type, as far as they are counted, the most frequent first."""
-        return self._look().rollup.by_name(0)
+        return self._rolling.look().rollup.by_name(0)
 
     def bounds(
         self, since: datetime | None, until: datetime | None, *, axis: Axis = "occurred"
@@ -186,7 +138,7 @@ class Activity:
 
         Without bounds while not every event is counted, and on another axis than occurred.
         """
-        known = self._look()
+        known = self._rolling.look()
         if not known.complete or axis != "occurred" or (since is None and until is None):
             return Bounds()
         start = None if since is None else to_microseconds(utc("since", since))
@@ -211,7 +163,7 @@ class Activity:
         given ends with the events. Bars below an hour, and of filters on more than types, are
         counted by the source for `patience` seconds; asked again, it goes on where it ended.
         """
-        known = self._look()
+        known = self._rolling.look()
         window = _window(known.rollup, where, since, until)
         if window is not None:
             window = self._trimmed(known, window, bars, patience)
@@ -236,70 +188,7 @@ class Activity:
             counted_from=counted_from,
         )
 
-    def _look(self) -> _Known:
-        """What is known by now, with the events that are not settled."""
-        with self._lock:
-            if self._running is None and time.monotonic() >= self._due:
-                self._started = time.monotonic()
-                self._running = self._thread.submit(self._roll_up)
-            running, until = self._running, self._started + WAIT
-        if running is not None:
-            wait([running], max(until - time.monotonic(), 0))
-            self._finish(running)
-        known = self._known
-        if known.top is None:
-            return known
-        return replace(known, rollup=known.rollup.joined(self._beyond(known.top)))
-
-    def _finish(self, running: Future[None]) -> None:
-        if running.done():
-            with self._lock:
-                if self._running is running:
-                    self._running = None
-            running.result()
-
-    def _roll_up(self) -> None:
-        """Count what is settled and not counted yet; in the thread, which alone sets `_known`."""
-        self._note_settled()
-        looked = time.monotonic()
-        while self._known.pending and not self._closing.is_set():
-            *older, newest = self._known.pending
-            rest, chunk = newest[: -self._chunk], newest[-self._chunk :]
-            tallies = self._source.tally(width=_HOUR, after=chunk.start - 1, before=chunk.stop)
-            self._known = replace(
-                self._known,
-                rollup=self._known.rollup.extended(tallies).compact(),
-                pending=(*older, rest) if rest else tuple(older),
-            ).measured()
-            if time.monotonic() - looked >= SHORTEST_AGE:
-                self._note_settled()
-                looked = time.monotonic()
-        self._due = time.monotonic() + SHORTEST_AGE
-
-    def _note_settled(self) -> None:
-        settled = self._source.watermark().position
-        known, top = self._known, self._known.top
-        if top is None:
-            first = next(iter(self._source.feed(limit=1)), None)
-            top = settled if first is None else min(first.position - 1, settled)
-            known = replace(known, floor=top, top=top)
-        if settled > top:
-            added = range(top + 1, settled + 1)
-            known = replace(known, top=settled, pending=(*known.pending, added))
-        self._known = known.measured()
-
-    def _beyond(self, top: int) -> Rollup:
-        """The events beyond the settled position, as they are now or were a moment ago."""
-        tail = self._tail
-        if tail is None or tail.top != top or time.monotonic() >= tail.due:
-            begun = time.monotonic()
-            rollup = EMPTY.extended(self._source.tally(width=_HOUR, after=top))
-            now = time.monotonic()
-            tail = _Tail(top=top, rollup=rollup, due=now + AGE_PER_COST * (now - begun))
-            self._tail = tail
-        return tail.rollup
-
-    def _trimmed(self, known: _Known, window: _Window, bars: int, patience: float) -> _Window:
+    def _trimmed(self, known: Known, window: _Window, bars: int, patience: float) -> _Window:
         """The same, its open sides less than an hour from the events; all of them, not some."""
         for _ in range(TRIMS):
             width = round_width(window.start, window.end, bars)
@@ -312,7 +201,7 @@ class Activity:
         return window
 
     def _count(
-        self, known: _Known, where: FeedFilter, window: _Window, width: int, patience: float
+        self, known: Known, where: FeedFilter, window: _Window, width: int, patience: float
     ) -> tuple[Rollup, range]:
         """Events by bar, as the source tallies them; the positions that were not come to."""
         top = known.top
@@ -355,7 +244,7 @@ class Activity:
                 self._counted.popitem(last=False)
 
     def _counted_from(
-        self, known: _Known, where: FeedFilter, window: _Window, left: range
+        self, known: Known, where: FeedFilter, window: _Window, left: range
     ) -> datetime | None:
         """From when on the bars are counted while positions are `left`; None: nothing is in them.
 
@@ -370,13 +259,10 @@ class Activity:
             missing = missing.only(missing.firsts < left.stop)
             if not len(missing):
                 return None
-            parts = missing.starts[missing.lasts >= left.stop]
-            wholes = missing.starts[missing.lasts < left.stop]
-            hour = int(parts.max(initial=_BEFORE))
-            moment = (
-                max(int(wholes.max(initial=_BEFORE)), min(max(moment - HOUR, hour - HOUR), hour))
-                + HOUR
-            )
+            is_part = missing.lasts >= left.stop
+            hour = int(missing.starts[is_part].max(initial=_BEFORE))
+            whole = int(missing.starts[~is_part].max(initial=_BEFORE))
+            moment = max(min(max(moment, hour), hour + HOUR), whole + HOUR)
         return from_microseconds(min(max(moment, window.start, _FIRST), window.end, _LAST))
 
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard import resources
+from dashboard.routes import routes
 from store.domain import Domains
 from store.errors import EventStoreError
 from store.sources import EventSource
@@ -47,14 +48,8 @@ SECURITY_HEADERS = [
 
 # What a first page view would import; imported before gc.freeze, they are never traversed again.
 WARM_IMPORTS = [
-    "pandas",
-    "plotly.graph_objects",
-    "pyarrow",
-    "dashboard.finder",
-    "dashboard.history",
-    "dashboard.newest",
-    "streamlit.elements.plotly_chart",
-    "streamlit.elements.arrow",
+    "dashboard.component",
+    "streamlit.components.v2",
 ]
 
 
@@ -88,11 +83,16 @@ def readyz(_request: Request) -> Response:
 
 
 def create_app(
-    source: EventSource, *, allowed_hosts: Sequence[str], domains: Domains | None = None
+    source: EventSource,
+    *,
+    allowed_hosts: Sequence[str],
+    domains: Domains | None = None,
+    file: str | None = None,
 ) -> st.App:
     """The dashboard over `source`, answering only requests that name one of `allowed_hosts`.
 
-    States are folded by `domains`, by default by no domain's code.
+    States are folded by `domains`, by default by no domain's code. `file` is where the source lies,
+    if it is an event file.
     """
 
     @asynccontextmanager
@@ -103,13 +103,13 @@ def create_app(
         # objects, 2 ms over what is left after this.
         gc.collect()
         gc.freeze()
-        with resources.shared(source, domains or Domains()):
+        with resources.shared(source, domains or Domains(), file=file):
             yield {}
 
     return st.App(
         MAIN_SCRIPT,
         lifespan=lifespan,
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *routes()],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts)),
             Middleware(SecurityHeaders),

@@ -1,48 +1,29 @@
-"""One colour per event type, the same on every page of a store.
+"""One look per event type, the same on every page of a store: a colour and a shape.
 
-The palette is readable on both themes (at least 3:1 on white and on the dark background) and keeps
-its neighbours apart for people who see red and green alike; lanes and names say the same in words.
+The colours themselves stand in `static/timeline.css`, for each theme its own eight: at least 3:1 on
+the background, and apart for people who see red, green or blue alike (a test simulates them).
 """
 
 from collections.abc import Iterable
 from zlib import crc32
 
-PALETTE = (
-    "#0f7fc2",  # blue
-    "#c8601a",  # orange
-    "#14906a",  # green
-    "#b8579e",  # pink
-    "#8a7a1c",  # olive
-    "#7a6ad8",  # violet
-    "#1590a0",  # teal
-    "#c94a56",  # red
-    "#6b8a2f",  # moss
-    "#8c6f5c",  # brown
-)
-OTHER = "#7f8894"
+COLOURS = 8
+SHAPES = 4
 
 
-def colours(event_types: Iterable[str]) -> dict[str, str]:
-    """A colour for each of a store's event types.
+def looks(event_types: Iterable[str]) -> dict[str, int]:
+    """A number for each of a store's event types: colour `n % 8`, shape `n // 8`.
 
     A type takes the colour its name points to, or the next free one, so a type that joins later
-    rarely moves another; once all are taken, colours repeat.
+    rarely moves another. The first eight differ by colour, the first 32 by colour or shape.
     """
-    chosen: dict[str, str] = {}
+    chosen: dict[str, int] = {}
     for event_type in sorted(set(event_types)):
-        if len(chosen) % len(PALETTE) == 0:
-            free = list(PALETTE)
-        preferred = PALETTE[crc32(event_type.encode()) % len(PALETTE)]
-        index = (
-            free.index(preferred) if preferred in free else crc32(event_type.encode()) % len(free)
-        )
-        chosen[event_type] = free.pop(index)
+        if len(chosen) % COLOURS == 0:
+            free = list(range(COLOURS))
+        wanted = crc32(event_type.encode())
+        preferred = wanted % COLOURS
+        index = free.index(preferred) if preferred in free else wanted % len(free)
+        shape = len(chosen) // COLOURS % SHAPES
+        chosen[event_type] = shape * COLOURS + free.pop(index)
     return chosen
-
-
-def text_colour(colour: str | None, *, dark: bool) -> str:
-    """A colour of the palette as text: at least 4.5:1 on the theme's background."""
-    channels = bytes.fromhex((colour or OTHER).removeprefix("#"))
-    towards, share = (255, 0.3) if dark else (0, 0.3)
-    mixed = (round(channel + (towards - channel) * share) for channel in channels)
-    return "#" + "".join(f"{channel:02x}" for channel in mixed)

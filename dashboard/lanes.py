@@ -6,6 +6,7 @@ Events of a lane that would fall on the same pixels become one mark that says ho
 import msgspec
 import numpy as np
 
+from dashboard.axis import Axis
 from dashboard.outline import Integers, Outline
 
 MAX_LANES = 16
@@ -27,50 +28,35 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
         return f"{len(self.event_types)} other types"
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
+class Mark(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Events side by side in a lane. Times are UTC µs; `version` is that of the newest of them."""
 
     lane: int
+    place: float
     events: int
     first_version: int
     version: int
     first_moment: int
     last_moment: int
 
-    @property
-    def moment(self) -> int:
-        """Where it stands on the axis: in the middle of its events."""
-        return (self.first_moment + self.last_moment) // 2
-
 
 class Lanes(msgspec.Struct, frozen=True, kw_only=True):
-    """The lanes from top to bottom, their marks, and the stretch of time they lie in (UTC µs)."""
+    """The lanes from top to bottom and their marks."""
 
     lanes: tuple[Lane, ...]
     marks: tuple[Mark, ...]
-    start: int
-    end: int
-
-    def lane_of(self, event_type: str) -> int | None:
-        """The index of the lane that shows this type."""
-        found = (i for i, lane in enumerate(self.lanes) if event_type in lane.event_types)
-        return next(found, None)
 
 
-def arrange(outline: Outline, *, start: int | None = None, end: int | None = None) -> Lanes:
-    """The lanes of an outline over the stretch `start` to `end`, by default from first to last.
+def arrange(outline: Outline, axis: Axis) -> Lanes:
+    """The lanes of an outline on `axis`.
 
     Types get lanes in the order in which they first occur: a life cycle reads downwards. Where
     there are too many, the rarest share the last lane.
     """
-    if start is None:
-        start = int(outline.moments.min(initial=np.iinfo(np.int64).max)) if len(outline) else 0
-    if end is None:
-        end = int(outline.moments.max()) if len(outline) else start
     counts = np.bincount(outline.kinds, minlength=len(outline.types))
     lane_of_kind, lanes = _lanes(outline.types, counts)
-    marks = _marks(outline, lane_of_kind[outline.kinds], len(lanes), start, max(end, start + 1))
-    return Lanes(lanes=lanes, marks=marks, start=start, end=max(end, start))
+    marks = _marks(outline, lane_of_kind[outline.kinds], len(lanes), axis)
+    return Lanes(lanes=lanes, marks=marks)
 
 
 def _lanes(types: tuple[str, ...], counts: Integers) -> tuple[Integers, tuple[Lane, ...]]:
@@ -88,20 +74,19 @@ def _lanes(types: tuple[str, ...], counts: Integers) -> tuple[Integers, tuple[La
     return lane_of_kind, tuple(lanes)
 
 
-def _marks(
-    outline: Outline, lane: Integers, lane_count: int, start: int, end: int
-) -> tuple[Mark, ...]:
+def _marks(outline: Outline, lane: Integers, lane_count: int, axis: Axis) -> tuple[Mark, ...]:
     if not len(outline):
         return ()
     bins = min(MAX_BINS, max(MAX_MARKS // lane_count, 1))
-    share = (outline.moments - start) / (end - start)
-    place = np.clip((share * bins).astype(np.int64), 0, bins - 1)
-    cell = lane * bins + place
+    places = axis.places(outline.moments)
+    cell = lane * bins + np.clip((places * bins).astype(np.int64), 0, bins - 1)
     order = np.argsort(cell, kind="stable")  # stable: within a cell, versions stay in order
     cells, firsts, sizes = np.unique(cell[order], return_index=True, return_counts=True)
-    versions, moments = outline.versions[order], outline.moments[order]
+    versions, moments, places = outline.versions[order], outline.moments[order], places[order]
+    middles = (np.minimum.reduceat(places, firsts) + np.maximum.reduceat(places, firsts)) / 2
     columns = zip(
         (cells // bins).tolist(),
+        middles.round(5).tolist(),
         sizes.tolist(),
         versions[firsts].tolist(),
         versions[firsts + sizes - 1].tolist(),
@@ -112,11 +97,12 @@ def _marks(
     return tuple(
         Mark(
             lane=lane_index,
+            place=place,
             events=size,
             first_version=first_version,
             version=version,
             first_moment=first_moment,
             last_moment=last_moment,
         )
-        for lane_index, size, first_version, version, first_moment, last_moment in columns
+        for lane_index, place, size, first_version, version, first_moment, last_moment in columns
     )

@@ -6,27 +6,12 @@ from typing import Any
 import msgspec
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=@\"'/])")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_JAVASCRIPT_EXACT = 2**53
 
 
 def markdown(text: str) -> str:
     """`text` for a markdown label: nothing in it is markup, a link, an emoji or a formula."""
     escaped = _MARKDOWN.sub(r"\\\1", text)
     return escaped.replace("\n", " ").replace("\r", " ")
-
-
-def code_span(text: str) -> str:
-    """`text` as code in markdown: monospaced, and nothing in it is markup."""
-    text = text.replace("\n", " ").replace("\r", " ")
-    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    padding = " " if "`" in text[:1] + text[-1:] or text != text.strip(" ") else ""
-    return f"{fence}{padding}{text}{padding}{fence}"
-
-
-def plotly(text: str) -> str:
-    """`text` for Plotly, which reads labels and hover text as simple HTML."""
-    return "".join(_ENTITIES.get(character, character) for character in text)
 
 
 def shortened(text: str, length: int) -> str:
@@ -59,14 +44,3 @@ def _compact(value: Any, room: int) -> str:
     if isinstance(value, str):
         value = value[: max(room, 0) + 1]
     return msgspec.json.encode(value).decode()
-
-
-def exact_in_browser(value: Any) -> Any:
-    """`value` for a browser's JSON tree: whole numbers that JavaScript would round become text."""
-    if isinstance(value, dict):
-        return {key: exact_in_browser(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [exact_in_browser(item) for item in value]
-    if isinstance(value, int) and abs(value) > _JAVASCRIPT_EXACT:
-        return str(value)
-    return value

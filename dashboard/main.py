@@ -9,7 +9,6 @@ from store.errors import EventStoreError
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "pages"
-SIDEBAR_WIDTH = 330
 
 
 def home() -> None:
@@ -17,13 +16,8 @@ def home() -> None:
     st.switch_page(timeline, query_params=st.query_params.to_dict())
 
 
-st.set_page_config(
-    page_title="Hindsight",
-    page_icon=HERE / "hindsight-mark.svg",
-    layout="wide",
-    initial_sidebar_state=SIDEBAR_WIDTH,
-)
-st.logo(HERE / "hindsight.svg", icon_image=HERE / "hindsight-mark.svg")
+st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg", layout="wide")
+st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
 page = st.navigation([st.Page(home, default=True, visibility="hidden"), timeline], position="top")
 try:

@@ -1,43 +1,53 @@
 """What all sessions of the process share: the one source, and what was read from it."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
 
-from dashboard.counting import Counting
+from dashboard.activity import Activity
 from dashboard.outline import Outlines
 from dashboard.states import States
 from store.domain import Domains
-from store.records import Counts
 from store.repository import Repository
 from store.sources import EventSource
 
 _sources: list[EventSource] = []
-_countings: list[Counting] = []
+_activities: list[Activity] = []
 _domains: list[Domains] = []
+_files: list[str | None] = []
 
 
 @contextmanager
-def shared(source: EventSource, domains: Domains) -> Iterator[None]:
-    """Let the pages read `source`, folded by `domains`, within the block."""
-    counting = Counting(source)
+def shared(source: EventSource, domains: Domains, *, file: str | None = None) -> Iterator[None]:
+    """Let the pages read `source`, folded by `domains`, within the block.
+
+    `file` is where the source lies, if it is an event file.
+    """
+    counted = Activity(source)
     _sources.append(source)
-    _countings.append(counting)
+    _activities.append(counted)
     _domains.append(domains)
+    _files.append(file)
     try:
         yield
     finally:
+        _files.pop()
         _domains.remove(domains)
-        _countings.remove(counting)
+        _activities.remove(counted)
         _sources.remove(source)
-        counting.close()
+        counted.close()
         st.cache_resource.clear()
 
 
 def source() -> EventSource:
     """The source that is served."""
     return _sources[-1]
+
+
+def file() -> str | None:
+    """Where the source lies if it is an event file; a store is named by the environment."""
+    return _files[-1]
 
 
 @st.cache_resource(show_spinner=False)
@@ -52,15 +62,9 @@ def states() -> States:
     return States(source(), Repository(source(), _domains[-1]))
 
 
-def counts() -> Counts | None:
-    """How much the source holds, as far as it was counted; None where it never was."""
-    return _countings[-1].latest()
-
-
-def event_types() -> Collection[str]:
-    """The source's event types; none before it was counted."""
-    known = counts()
-    return known.events_by_type if known else ()
+def activity() -> Activity:
+    """How much happened when, by type; exact once it has counted everything."""
+    return _activities[-1]
 
 
 def is_empty() -> bool:

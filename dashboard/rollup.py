@@ -1,6 +1,6 @@
 """Counts of events by stretch of time and type, to draw bars from.
 
-Plain arrays, 48 bytes a row: ten million events are some 127,000 rows of an hour each, from which
+Plain arrays, 40 bytes a row: ten million events are some 127,000 rows of an hour each, from which
 any picture is made in milliseconds.
 """
 

@@ -48,7 +48,8 @@ def serve(
     with open_source(source) as events, closing(_listen(host, port)) as listener:
         url = _url(host, listener.getsockname()[1])
         hosts = ["*"] if expose else _names(host)
-        app = create_app(events, allowed_hosts=hosts, domains=domains)
+        file = None if "://" in source else source
+        app = create_app(events, allowed_hosts=hosts, domains=domains, file=file)
         print(f"Hindsight shows {events.info.name} on {url} (Ctrl-C stops it)", flush=True)  # noqa: T201 - the command's answer
         if open_browser:
             # The socket listens already: the browser waits until the application answers.

@@ -109,13 +109,13 @@ def test_a_row_of_the_list_shows_its_event_in_full(page: Page, scoop: str) -> No
     expect(chosen_event(page)).to_have_text("2 PackageVersionReleased")
     expect(section(page, "Data")).to_contain_text("from")
     expect(chosen_row(page, HISTORY)).to_contain_text("2")
-    expect(event_panel(page)).to_contain_text("2018-12-04 22:14:26 UTC")
+    expect(event_panel(page)).to_contain_text("2018-12-01 04:00:23 UTC")
 
 
 def test_the_stored_bytes_are_shown_on_demand(page: Page, scoop: str) -> None:
     open_view(page, f"{scoop}?aggregate=main/runat&version=2")
     section(page, "Raw bytes").locator("summary").click()
-    raw = section(page, "Raw bytes").get_by_label("data as stored")
+    raw = section(page, "Raw bytes").get_by_label("data as stored", exact=True)
     expect(raw).to_contain_text('{"from":0.1,"to":null')
 
 
@@ -141,7 +141,6 @@ def test_a_drag_over_the_axis_looks_closer(page: Page, scoop: str) -> None:
     drag(page, (x, y), (x + 200, y))
     expect(page.get_by_text("of 1,225 events")).to_be_visible()
     expect(page).to_have_url(re.compile("since=20.*until=20"))
-    page.get_by_role("button", name="Further").click()
     page.get_by_role("button", name="Whole history").click()
     expect(page.get_by_text("of 1,225 events")).not_to_be_visible()
 
@@ -211,7 +210,7 @@ def test_the_address_reproduces_the_view_elsewhere(
 ) -> None:
     open_view(page, scoop)
     search(page, "main/aws")
-    expect(matches(page)).to_have_count(2)
+    expect(matches(page).nth(1)).to_contain_text("main/aws-amplify")
     matches(page).first.click()
     rows(page, HISTORY).nth(3).click()
     expect(chosen_event(page)).to_contain_text("1,222 ")
@@ -234,9 +233,7 @@ def test_back_returns_to_the_event_before(page: Page, scoop: str) -> None:
     expect(chosen_event(page)).to_contain_text("1,218 ")
 
 
-def test_times_are_shown_in_the_viewers_zone_or_in_utc(
-    new_context: NewContext, scoop: str
-) -> None:
+def test_times_are_shown_in_the_viewers_zone_or_in_utc(new_context: NewContext, scoop: str) -> None:
     page = new_context(timezone="Asia/Kolkata").new_page()
     open_view(page, f"{scoop}?aggregate=main/aws&version=600")
     expect(event_panel(page)).to_contain_text("2023-10-06 20:24:05 UTC")

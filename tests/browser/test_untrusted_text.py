@@ -8,7 +8,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Serve
-from tests.browser.timeline import EVENTS, cell, chosen_event, event_data, open_view
+from tests.browser.timeline import (
+    HISTORY,
+    STORE,
+    chosen_event,
+    event_panel,
+    open_view,
+    rows,
+    section,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -49,16 +57,26 @@ def test_text_is_shown_letter_by_letter(page: Page, address: str, text: str) -> 
     open_view(page, f"{address}?aggregate={quote(text)}")
     expect(page.get_by_role("heading", level=2)).to_have_text(text)
     expect(chosen_event(page)).to_have_text(f"1 {text}")
-    expect(cell(page, EVENTS, 0, 3)).to_have_text(text)
-    expect(page.get_by_role("row", name=f"Actor {text}")).to_be_visible()
-    expect(page.locator(".js-plotly-plot .ytick").first).to_have_text(_shortened(text))
+    expect(rows(page, HISTORY).first).to_contain_text(text)
+    expect(event_panel(page).locator(".facts")).to_contain_text(text)
+    expect(section(page, "Data")).to_contain_text(text.replace('"', r"\""))
+    expect(page.locator(".chart .names text").first).to_have_text(_shortened(text))
     expect(page).to_have_title(f"{text} · Hindsight")
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= 26 else f"{text[:16]}…{text[-9:]}"
+    return text if len(text) <= 25 else f"{text[:16]}…{text[-8:]}"
 
 
 def test_whole_numbers_beyond_what_javascript_counts_are_exact(page: Page, address: str) -> None:
     open_view(page, f"{address}?aggregate={quote(HOSTILE[0])}")
-    expect(event_data(page)).to_contain_text("9007199254740993")
+    expect(section(page, "Data")).to_contain_text("9007199254740993")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_found_and_filtered_by_is_text(page: Page, address: str, text: str) -> None:
+    open_view(page, f"{address}?actor={quote(text)}")
+    expect(rows(page, STORE)).to_have_count(1)
+    rows(page, STORE).get_by_role("link").first.click()
+    expect(page.get_by_role("heading", level=2)).to_have_text(text)
+    assert page.title() != "owned"

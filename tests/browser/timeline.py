@@ -50,7 +50,11 @@ def chosen_event(page: Page) -> Locator:
 
 def section(page: Page, name: str) -> Locator:
     """A part of the event shown in full, such as `What it changed`."""
-    return event_panel(page).locator("details").filter(has=page.get_by_role("heading", name=name))
+    return (
+        event_panel(page)
+        .locator("details")
+        .filter(has=page.get_by_role("heading", name=name, exact=True))
+    )
 
 
 def marks(page: Page) -> Locator:

@@ -1,0 +1,119 @@
+"""What the pages fetch from the server beside Streamlit: their scripts and their documents."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from dashboard.documents import aggregate, search, store, swimlanes
+from dashboard.parameters import InvalidAddress
+from dashboard.searching import InvalidSearch
+from store.errors import EventStoreError, InvalidEvent, NotFound
+
+STATIC = Path(__file__).with_name("static")
+BYTES = "application/octet-stream"
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+Document = Callable[[QueryParams], Any]
+
+DOCUMENTS: dict[str, Document] = {
+    "history": aggregate.history,
+    "page": aggregate.page,
+    "event": aggregate.event,
+    "effect": aggregate.effect,
+    "raw": aggregate.raw,
+    "store": store.store,
+    "head": store.head,
+    "aggregates": store.aggregates,
+    "related": aggregate.relatives,
+    "activity": search.activity,
+    "search": search.page,
+    "later": search.newer,
+    "swimlanes": swimlanes.swimlanes,
+}
+
+
+def routes() -> list[BaseRoute]:
+    """`/assets/DIGEST/NAME` and `/documents/NAME`."""
+    documents = [Route(f"/documents/{name}", _answering(made)) for name, made in DOCUMENTS.items()]
+    return [
+        Route("/assets/{digest}/{name}", asset),
+        Route("/documents/line", _sending(aggregate.line)),
+        Route("/documents/bytes", _sending(aggregate.stored_bytes)),
+        Route("/documents/export", _sending(search.export)),
+        *documents,
+    ]
+
+
+@cache
+def assets_digest() -> str:
+    """Names the scripts and styles as they are, so that a browser may keep them for ever."""
+    files = sorted(path for path in STATIC.iterdir() if path.suffix in MEDIA_TYPES)
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def asset(request: Request) -> Response:
+    """A script or a style sheet of the pages."""
+    path = STATIC / request.path_params["name"]
+    if path.suffix not in MEDIA_TYPES or not path.is_file():
+        return Response("no such asset", status_code=404, media_type="text/plain")
+    return FileResponse(
+        path,
+        media_type=MEDIA_TYPES[path.suffix],
+        headers={"cache-control": "public, max-age=31536000, immutable"},
+    )
+
+
+def _answering(made: Document) -> Callable[[Request], Response]:
+    def endpoint(request: Request) -> Response:
+        try:
+            return _json(made(request.query_params), 200)
+        except EventStoreError as error:
+            return _refusal(error)
+
+    return endpoint
+
+
+def _sending(
+    made: Callable[[QueryParams], bytes | Iterator[bytes]],
+) -> Callable[[Request], Response]:
+    """Bytes to be saved or copied, never shown: they are strangers'."""
+
+    def endpoint(request: Request) -> Response:
+        try:
+            content = made(request.query_params)
+        except EventStoreError as error:
+            return _refusal(error)
+        headers = {"content-disposition": "attachment", "cache-control": "no-store"}
+        if isinstance(content, bytes):
+            return Response(content, media_type=BYTES, headers=headers)
+        return StreamingResponse(content, media_type=BYTES, headers=headers)
+
+    return endpoint
+
+
+def _refusal(error: EventStoreError) -> Response:
+    message = " ".join(str(error).split())
+    return _json({"error": message, "kind": type(error).__name__}, _status(error))
+
+
+def _json(document: Any, status: int) -> Response:
+    return Response(
+        msgspec.json.encode(document),
+        status_code=status,
+        media_type="application/json",
+        headers={"cache-control": "no-store"},
+    )
+
+
+def _status(error: EventStoreError) -> int:
+    if isinstance(error, NotFound):
+        return 404
+    return 400 if isinstance(error, InvalidAddress | InvalidSearch | InvalidEvent) else 503

@@ -1,0 +1,59 @@
+// Asking the server for documents.
+
+import { query } from "./view.js";
+
+export class Refused extends Error {
+  constructor(message, kind) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+export const documentAddress = (name, params) =>
+  new URL(`documents/${name}?${query(params)}`, document.baseURI).href;
+
+async function asked(name, params, signal) {
+  let response;
+  try {
+    response = await fetch(documentAddress(name, params), { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The server does not answer. Is it still running?", "Unreachable");
+  }
+  if (response.ok) return response;
+  const type = response.headers.get("content-type") ?? "";
+  const answer = type.includes("json") ? await response.json() : {};
+  throw new Refused(answer.error ?? `The server answered ${response.status}.`, answer.kind ?? "Failed");
+}
+
+export async function load(name, params, signal) {
+  return (await asked(name, params, signal)).json();
+}
+
+export async function text(name, params) {
+  return (await asked(name, params)).text();
+}
+
+// Only the newest of several questions is answered: an older answer never overwrites a newer one.
+export class Latest {
+  #running = null;
+
+  async run(question) {
+    this.#running?.abort();
+    const controller = new AbortController();
+    this.#running = controller;
+    try {
+      const answer = await question(controller.signal);
+      return controller.signal.aborted ? undefined : answer;
+    } catch (error) {
+      if (controller.signal.aborted) return undefined;
+      throw error;
+    } finally {
+      if (this.#running === controller) this.#running = null;
+    }
+  }
+
+  cancel() {
+    this.#running?.abort();
+  }
+}

@@ -1,0 +1,38 @@
+// One look per event type: the number the server gave it says which colour and which shape.
+
+import { h, s } from "./dom.js";
+
+const COLOURS = 8;
+let numbers = {};
+
+export const setLooks = (looks) => {
+  numbers = looks;
+};
+
+export const look = (type) => {
+  const given = type === null ? undefined : numbers[type];
+  return given === undefined ? "look-none" : `look-${given % COLOURS}`;
+};
+
+const SHAPES = [
+  (x, y, r) => s("circle", { cx: x, cy: y, r }),
+  (x, y, r) => s("rect", { x: x - r * 0.9, y: y - r * 0.9, width: r * 1.8, height: r * 1.8 }),
+  (x, y, r) => s("polygon", { points: `${x},${y - r * 1.3} ${x + r * 1.3},${y} ${x},${y + r * 1.3} ${x - r * 1.3},${y}` }),
+  (x, y, r) => s("polygon", { points: `${x},${y - r * 1.2} ${x + r * 1.2},${y + r} ${x - r * 1.2},${y + r}` }),
+];
+
+export function shape(type, x, y, r) {
+  const given = type === null ? 0 : (numbers[type] ?? 0);
+  const element = SHAPES[Math.floor(given / COLOURS) % SHAPES.length](x, y, r);
+  element.setAttribute("class", look(type));
+  return element;
+}
+
+// A type's name behind its mark, as lists and headings show it.
+export const typeName = (type) =>
+  h(
+    "span",
+    { class: "type" },
+    s("svg", { viewBox: "0 0 12 12", class: "swatch", "aria-hidden": "true" }, shape(type, 6, 6, 4)),
+    h("bdi", {}, type),
+  );
