@@ -1,7 +1,7 @@
 """How much happened when: the figures and bars of a whole store, without making anybody wait.
 
-They come from a rollup by the hour. Whatever an hour is too coarse for is counted by the source, over those positions only
-that the hours say it lies between.
+They come from a rollup by the hour. What an hour is too coarse for is counted by the source, over
+those positions only that the hours say it lies between.
 """
 
 from collections import OrderedDict
@@ -26,7 +26,6 @@ TRIMS = 2
 
 _FIRST = to_microseconds(datetime.min.replace(tzinfo=UTC))
 _LAST = to_microseconds(datetime.max.replace(tzinfo=UTC))
-
 _BEFORE = _FIRST - HOUR
 
 
@@ -82,14 +81,20 @@ class _Window(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def fitted(self, rollup: Rollup, width: int) -> "_Window":
-        """The same with its open sides where the events of a rollup end."""
-        start = int(rollup.starts.min()) if self.open_start else self.start
-        end = int(rollup.starts.max()) + width if self.open_end else self.end
-        start, end = min(start, end - 1), max(end, start + 1)
+        """The same with its open sides where the events of a rollup end.
+
+        Beyond the events it is as long as a row of the rollup is wide.
+        """
+        start, end = self.start, self.end
+        if self.open_start:
+            start = int(rollup.starts.min())
+            start = start if self.open_end else min(start, end - width)
+        if self.open_end:
+            end = max(int(rollup.starts.max()), start) + width
         return replace(self, start=start, end=end)
 
 
-Counts: TypeAlias = OrderedDict[tuple[FeedFilter, int], _Counted]
+_Kept: TypeAlias = OrderedDict[tuple[FeedFilter, int], _Counted]
 
 
 class Activity:
@@ -102,7 +107,7 @@ class Activity:
         self._source = source
         self._rolling = Rolling(source, chunk=chunk)
         self._lock = Lock()
-        self._counted: Counts = OrderedDict()
+        self._counted: _Kept = OrderedDict()
 
     def close(self) -> None:
         """Count no more; waits for the query that is under way."""

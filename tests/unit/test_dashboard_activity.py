@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dashboard import activity
+from dashboard import activity, rolling
 from dashboard.activity import Activity, Histogram
 from dashboard.moments import to_microseconds
 from dashboard.rollup import HOUR, WIDTHS, round_width
@@ -40,9 +40,9 @@ moments = st.datetimes().map(lambda moment: moment.replace(tzinfo=UTC))
 @pytest.fixture(autouse=True)
 def _as_new_as_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer looks at the source again, and waits for a small one."""
-    monkeypatch.setattr(activity, "SHORTEST_AGE", 0.0)
-    monkeypatch.setattr(activity, "AGE_PER_COST", 0.0)
-    monkeypatch.setattr(activity, "WAIT", 20.0)
+    monkeypatch.setattr(rolling, "SHORTEST_AGE", 0.0)
+    monkeypatch.setattr(rolling, "AGE_PER_COST", 0.0)
+    monkeypatch.setattr(rolling, "WAIT", 20.0)
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -376,7 +376,7 @@ def _has_counted(rollup: Activity, events: int) -> bool:
 def test_progress_is_told_newest_first_while_it_counts(
     gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "WAIT", 0.0)
+    monkeypatch.setattr(rolling, "WAIT", 0.0)
     rollup = Activity(gated, chunk=1_000)
     try:
         assert (rollup.progress, rollup.complete, rollup.events) == (0, False, 0)
@@ -416,7 +416,7 @@ def test_a_source_that_fails_is_told_of_and_tried_again(
 def test_closing_waits_for_no_more_than_one_tally(
     gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "WAIT", 0.0)
+    monkeypatch.setattr(rolling, "WAIT", 0.0)
     rollup = Activity(gated, chunk=10)
     assert rollup.events == 0
     eventually(lambda: gated.asked)
@@ -429,7 +429,7 @@ def test_closing_waits_for_no_more_than_one_tally(
 def test_a_source_is_looked_at_once_a_second(
     gated: Gated, started: Callable[[EventSource], Activity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "SHORTEST_AGE", 1_000.0)
+    monkeypatch.setattr(rolling, "SHORTEST_AGE", 1_000.0)
     looked = []
     gated.open = True
     watermark = gated.watermark
@@ -475,6 +475,21 @@ def check_from(events: Sequence[Event], found: Histogram, moment: datetime) -> N
         assert list(row[first:]) == bars[first:]
 
 
+def test_a_window_beyond_the_events_is_empty_and_stays_where_it_is(log: Log) -> None:
+    _, _, rollup = log
+    for moment in (FIRST, datetime(3000, 1, 1, 0, 30, tzinfo=UTC), LAST):
+        windows: list[dict[str, Any]] = [{"since": moment}, {"until": moment}]
+        for window in windows:
+            found = rollup.histogram(EVERYTHING, **window)
+            if (moment == FIRST) == ("since" in window):
+                assert found.event_types
+                continue
+            assert (found.event_types, found.counts) == ((), ())
+            edge = found.start if "since" in window else found.start + found.bars * found.width
+            assert abs(edge - to_microseconds(moment)) <= found.width
+            assert found.bars > 0
+
+
 def test_a_young_store_fills_its_bars(
     store: Hindsight, started: Callable[[EventSource], Activity]
 ) -> None:
@@ -509,7 +524,7 @@ class Large(NdjsonSource):
 def test_a_large_rollup_answers_at_once(
     data_sets: Path, started: Callable[[EventSource], Activity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "SHORTEST_AGE", 1_000.0)
+    monkeypatch.setattr(rolling, "SHORTEST_AGE", 1_000.0)
     with Large(data_sets / "receipt_wabo" / "events.ndjson.gz") as source:
         rollup = started(source)
         assert rollup.events == 127_000 * 79
