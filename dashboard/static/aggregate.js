@@ -64,8 +64,7 @@ export class AggregateView {
 
   redraw() {
     this.list.redraw();
-    if (!this.history) return;
-    this.#draw();
+    if (this.history) this.#draw();
     if (this.panel.shown) this.panel.update(this.view.aggregate, this.panel.shown.version);
   }
 

@@ -11,11 +11,15 @@ import { address, current, go } from "./view.js";
 const SPINNER_AFTER = 250;
 const DEEPEST = 12;
 const COPIED_FOR = 1500;
+const LOOK_AHEAD_AFTER = 60;
+
+const keyOf = (aggregate, version) => `${version} ${aggregate}`;
 
 export class EventPanel {
   #event = new Latest();
   #effect = new Latest();
   #related = new Latest();
+  #near = new Map();
 
   constructor() {
     this.steps = h("div", { class: "steps", role: "group", "aria-label": "Step through the history" });
@@ -30,9 +34,9 @@ export class EventPanel {
   // Shows the event, and then what takes longer to find: its effect and its relatives.
   async update(aggregate, version) {
     const asked = { aggregate, version };
-    let found;
+    let found = this.#near.get(keyOf(aggregate, version));
     try {
-      found = await this.#event.run((signal) => load("event", asked, signal));
+      found ??= await this.#event.run((signal) => load("event", asked, signal));
     } catch (error) {
       this.fail(error);
       return null;
@@ -42,7 +46,26 @@ export class EventPanel {
     this.#draw(found);
     this.#fold(asked);
     this.#relatives(found);
+    clearTimeout(this.ahead);
+    this.ahead = setTimeout(() => this.#lookAhead(found), LOOK_AHEAD_AFTER);
     return found;
+  }
+
+  // The events that the next key may ask for. An event never changes; its neighbours do, while it
+  // is the newest, so that one is asked for again.
+  async #lookAhead({ aggregate_id: aggregate, neighbours }) {
+    const wanted = [neighbours.previous, neighbours.following].filter((version) => version !== null);
+    const known = this.#near;
+    this.#near = new Map();
+    for (const version of wanted) {
+      const key = keyOf(aggregate, version);
+      try {
+        const event = known.get(key) ?? (await load("event", { aggregate, version }));
+        if (event.neighbours.following !== null) this.#near.set(key, event);
+      } catch {
+        return; // Whoever steps there asks again and is told why not.
+      }
+    }
   }
 
   fail(error) {
@@ -161,11 +184,14 @@ function changed(effect) {
   if (!effect.changes.length) return h("p", { class: "faint" }, "Nothing: the state is as it was before.");
   const value = (json) => (json === null ? h("span", { class: "faint" }, "absent") : h("bdi", { class: "value" }, json));
   const rows = effect.changes.map(({ field, before, after }) =>
-    h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, field)), h("td", { class: "before" }, value(before)), h("td", { class: "arrow" }, "→"), h("td", {}, value(after))),
+    h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, breakable(field))), h("td", {}, h("span", { class: "before" }, value(before)), h("span", { class: "arrow" }, " → "), value(after))),
   );
   const more = effect.more ? h("p", { class: "faint" }, `and ${number(effect.more)} more`) : null;
   return h("div", { class: "scroll", tabindex: "0" }, h("table", { class: "diff", "aria-label": "Fields before and after the event" }, h("tbody", {}, rows)), more);
 }
+
+// A long path may be broken behind its slashes.
+const breakable = (path) => path.split("/").flatMap((part, index) => (index ? ["/", h("wbr", {}), part] : [part]));
 
 function section(title, name, content, open) {
   const choice = kept(`section.${name}`);

@@ -11,7 +11,7 @@ const COLUMNS = {
   gap: { name: "After", kind: "number", title: "Time since the event before it" },
   aggregate: { name: "Aggregate" },
   type: { name: "Event" },
-  actor: { name: "By" },
+  actor: { name: "By", kind: "actor" },
   data: { name: "Data", kind: "wide" },
 };
 
@@ -71,7 +71,7 @@ export class EventList {
       gap: () => h("td", { class: "number faint" }, row.gap === null ? "" : span(row.gap)),
       aggregate: () => h("td", { class: "clip", title: row.aggregate_id }, this.#link(view, h("bdi", {}, row.aggregate_id))),
       type: () => h("td", { class: "clip", title: row.event_type }, typeName(row.event_type)),
-      actor: () => h("td", { class: "clip", title: row.actor }, h("bdi", {}, row.actor ?? "")),
+      actor: () => h("td", { class: "clip actor", title: row.actor }, h("bdi", {}, row.actor ?? "")),
       data: () => h("td", { class: "wide" }, h("bdi", {}, row.summary)),
     };
     const made = h("tr", { onclick: () => this.#follow(view) }, this.columns.map((name) => cells[name]()));
