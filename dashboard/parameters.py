@@ -30,7 +30,7 @@ def number(params: Mapping[str, str], name: str) -> int | None:
         return None
     digits = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
     if not (digits and int(text) <= MAX_VERSION):
-        raise InvalidAddress(f"{name}: {text[:SHOWN]!r} is not a {name} number")
+        raise InvalidAddress(f"{name}: {text[:SHOWN]!r} is not a whole number")
     return int(text)
 
 

@@ -9,7 +9,7 @@ import click
 
 from store.application import Hindsight
 
-NEEDED = ("dashboard", "streamlit", "plotly", "pandas", "uvicorn")
+NEEDED = ("dashboard", "numpy", "streamlit", "uvicorn")
 
 
 @click.command("open")
