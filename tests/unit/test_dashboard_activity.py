@@ -319,6 +319,9 @@ def test_a_transaction_that_commits_late_is_counted(
                 append(store, START + timedelta(hours=appended))
                 assert rollup.events == 2 + appended
                 assert rollup.complete
+                found = rollup.histogram(FeedFilter(actor="ann"))
+                check(list(store.feed()), found)
+                assert sum(map(sum, found.counts)) == 2 + appended
         assert rollup.events == 5
         assert rollup.types() == {"Happened": 4, "Late": 1}
         check(list(store.feed()), rollup.histogram(EVERYTHING))
@@ -462,6 +465,7 @@ def test_narrow_bars_say_how_far_they_were_counted_and_go_on_when_asked_again(
             check_from(plain, found, found.counted_from)
         check(plain, found)
         assert len(seen) > 2
+        assert seen[0] <= events[-1_000].occurred_at + timedelta(hours=1)
         assert seen == sorted(seen, reverse=True)
         assert all(since <= moment for moment in seen)
 
@@ -488,6 +492,23 @@ def test_a_window_beyond_the_events_is_empty_and_stays_where_it_is(log: Log) -> 
             edge = found.start if "since" in window else found.start + found.bars * found.width
             assert abs(edge - to_microseconds(moment)) <= found.width
             assert found.bars > 0
+
+
+def test_bars_of_the_recorded_time_are_counted_by_the_source(
+    store: Hindsight, started: Callable[[EventSource], Activity]
+) -> None:
+    append(store, START, START + timedelta(days=300))
+    recorded = [event.recorded_at for event in store.feed() if event.recorded_at]
+    found = started(store.log).histogram(
+        FeedFilter(axis="recorded"), since=recorded[0], until=recorded[-1] + timedelta(minutes=1)
+    )
+    assert sum(map(sum, found.counts)) == 2
+
+
+def test_progress_never_falls() -> None:
+    known = rolling.Known(top=10, progress=1.0, pending=(range(6, 11),))
+    assert known.measured().progress == 1
+    assert not known.complete
 
 
 def test_a_young_store_fills_its_bars(

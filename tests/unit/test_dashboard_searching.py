@@ -171,7 +171,7 @@ def test_a_walk_ends_when_patience_does_and_is_taken_up_again(wabo: NdjsonSource
     page = search(wabo, wanted, bounds=ANYWHERE, patience=0)
     assert page.events == ()
     assert not page.finished
-    assert 0 < page.scanned < wabo.counts().events
+    assert page.scanned == searching.READ_BATCH
     pages = backwards(wabo, wanted, bounds=ANYWHERE, patience=0)
     assert sum(page.scanned for page in pages) == wabo.counts().events
 
@@ -264,6 +264,7 @@ def test_chunks_shrink_where_they_are_slow(
         ({"path": "/address/town"}, False),
         ({"path": "/a~1b/m~0n"}, True),
         ({"path": "/a~1b/m~01"}, False),
+        ({"path": "/~01"}, True),
         ({"path": "/"}, True),
         ({"path": "/list/1"}, True),
         ({"path": "/list/2"}, False),
@@ -303,6 +304,7 @@ def test_what_is_found_in_the_data(sqlite_url: str, fields: dict[str, Any], *, f
         "address": {"city": "Hauptstraße"},
         "a/b": {"m~n": False},
         "": "empty key",
+        "~1": "tilde",
         "list": [1, 2.5],
         "none": None,
         "big": 9007199254740993,
@@ -354,3 +356,7 @@ def test_counting_new_events_reads_no_data_it_need_not(watched: Watched) -> None
 
     watched.feed = unread  # type: ignore[method-assign]
     assert later(watched, Wanted(), after=8_000, limit=10_000) == 577
+    before = len(watched.asked)
+    assert later(watched, Wanted(), after=0, limit=10) == 10
+    assert len(watched.asked) - before == 1  # a tally; the feed is not noted here
+    assert later(watched, Wanted(where=FeedFilter(axis="recorded")), after=8_570) == 7
