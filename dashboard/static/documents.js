@@ -12,10 +12,37 @@ export class Refused extends Error {
 export const documentAddress = (name, params) =>
   new URL(`documents/${name}?${query(params)}`, document.baseURI).href;
 
+// Who waits longer than a glance is told so.
+const BUSY_AFTER = 250;
+let waiting = 0;
+let announce = () => {};
+
+export const onBusy = (listener) => {
+  announce = listener;
+};
+
+async function answered(address, signal) {
+  let told = false;
+  const timer = setTimeout(() => {
+    told = true;
+    waiting += 1;
+    announce(true);
+  }, BUSY_AFTER);
+  try {
+    return await fetch(address, { signal });
+  } finally {
+    clearTimeout(timer);
+    if (told) {
+      waiting -= 1;
+      announce(waiting > 0);
+    }
+  }
+}
+
 async function asked(name, params, signal) {
   let response;
   try {
-    response = await fetch(documentAddress(name, params), { signal });
+    response = await answered(documentAddress(name, params), signal);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The server does not answer. Is it still running?", "Unreachable");

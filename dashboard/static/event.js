@@ -92,14 +92,15 @@ export class EventPanel {
       this.body,
       facts([
         ["Occurred", moment(event.occurred_at)],
+        event.recorded_at && ["Recorded", recorded(event)],
         ["By", event.actor === null ? h("span", { class: "faint" }, "not recorded") : h("bdi", {}, event.actor)],
       ]),
       section("What it changed", "changed", this.changes, true),
       section("Data", "data", payload(event, "data"), true),
       section("State after", "state", this.state, true),
       this.family,
-      section("Metadata", "metadata", payload(event, "metadata"), false),
-      section("Identity", "identity", facts(identity(event)), false),
+      section("Identity", "identity", facts(identity(event)), true),
+      section("Metadata", "metadata", payload(event, "metadata"), true),
       rawSection(event),
     );
   }
@@ -205,10 +206,14 @@ const facts = (rows) =>
 
 const moment = (iso) => [h("span", { class: "when" }, zoned(iso)), h("span", { class: "faint" }, ` ${relative(iso)}`)];
 
+function recorded(event) {
+  const later = microseconds(event.recorded_at) - microseconds(event.occurred_at);
+  const told = later > 0 ? ` ${span(later)} later` : ` ${span(-later)} before it occurred`;
+  return [h("span", { class: "when" }, zoned(event.recorded_at)), later ? h("span", { class: "faint" }, told) : null];
+}
+
 function identity(event) {
-  const later = event.recorded_at && microseconds(event.recorded_at) - microseconds(event.occurred_at);
   return [
-    event.recorded_at && ["Recorded", [h("span", { class: "when" }, zoned(event.recorded_at)), later ? h("span", { class: "faint" }, later > 0 ? ` ${span(later)} later` : ` ${span(-later)} before it occurred`) : null]],
     ["Position", number(event.position)],
     ["Event id", code(event.event_id)],
     event.correlation_id !== null && ["Correlation id", filterLink("correlation", event.correlation_id)],

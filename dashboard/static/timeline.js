@@ -1,7 +1,7 @@
 // The Timeline page: the finder beside the view that the address asks for.
 
 import { AggregateView } from "./aggregate.js";
-import { load } from "./documents.js";
+import { load, onBusy } from "./documents.js";
 import { alertBox, button, h, icon, number, show } from "./dom.js";
 import { Finder } from "./finder.js";
 import { setLooks } from "./looks.js";
@@ -28,6 +28,7 @@ class Timeline {
     this.watermark = h("div", { class: "watermark", role: "status" });
     this.element = h("div", { class: "app" }, this.finder.element, h("div", { class: "stage" }, this.bar, this.watermark, this.main));
     root.append(this.element);
+    onBusy((busy) => this.main.setAttribute("aria-busy", busy));
     this.#followTheme();
     document.addEventListener("keydown", (event) => this.#key(event));
     // Streamlit has shortcuts of its own; letters typed into our fields are none of them.

@@ -46,12 +46,12 @@ def address(serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> s
 def test_an_event_shows_what_it_changed_and_the_state_after_it(page: Page, address: str) -> None:
     open_view(page, f"{address}&version=3")
     row = changes(page).get_by_role("row", name="total_logins")
-    expect(row).to_contain_text("0→1")
+    expect(row).to_contain_text("0 → 1")
     rows(page, HISTORY).nth(2).click()
     expect(chosen_event(page)).to_contain_text("2 EmailChanged")
     expect(changes(page).get_by_role("row")).to_have_count(1)
     row = changes(page).get_by_role("row", name="email")
-    expect(row).to_contain_text('"ada@example.org"→"ada@example.com"')
+    expect(row).to_contain_text('"ada@example.org" → "ada@example.com"')
     expect(state(page)).to_contain_text('email: "ada@example.com"')
     expect(state(page)).not_to_contain_text("no domain code")
 

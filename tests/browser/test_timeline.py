@@ -287,8 +287,7 @@ def test_a_history_is_found_and_read_on_postgresql(
     expect(chosen_event(page)).to_contain_text("25 ")
     rows(page, HISTORY).nth(1).click()
     expect(chosen_event(page)).to_contain_text("24 ")
-    section(page, "Identity").locator("summary").click()
-    expect(section(page, "Identity")).to_contain_text("Recorded")
+    expect(event_panel(page)).to_contain_text("Recorded")
     expect(section(page, "Identity")).to_contain_text("Written as")
 
 
