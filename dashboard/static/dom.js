@@ -76,6 +76,26 @@ export function shortened(text, length) {
   return `${text.slice(0, head)}…${text.slice(text.length - (length - 1 - head))}`;
 }
 
-// Swap a container's content in one go, so that nothing collapses in between.
-export const show = (container, ...children) =>
+// Streamlit scrolls an element around the page, not the window.
+export function scrollToTop(element) {
+  const root = element.getRootNode();
+  for (let at = root.host ?? element; at; at = at.parentElement) at.scrollTop = 0;
+}
+
+const CONTROLS = "a, button, input, select, summary";
+const told = (control) => [control.tagName, control.getAttribute("href"), control.getAttribute("aria-label"), control.textContent].join("\n");
+
+// Swap a container's content in one go, so that nothing collapses in between. Who had the focus on a
+// control finds it on the same one afterwards.
+export function show(container, ...children) {
+  const focused = container.getRootNode().activeElement;
+  const had = focused && focused !== container && container.contains(focused);
+  const before = had ? [...container.querySelectorAll(CONTROLS)] : [];
   container.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  if (!had) return;
+  const after = [...container.querySelectorAll(CONTROLS)];
+  const at = before.indexOf(focused);
+  const alike = after.length === before.length ? after[at] : undefined;
+  const same = after.filter((control) => told(control) === told(focused));
+  (same.includes(alike) ? alike : (same[0] ?? alike))?.focus({ preventScroll: true });
+}

@@ -65,6 +65,10 @@ export class Finder {
     if (this.page) this.#draw(this.page.items);
   }
 
+  reload() {
+    this.#load(current());
+  }
+
   focus() {
     this.field.focus();
     this.field.select();
@@ -148,7 +152,7 @@ export class Finder {
 
   #draw(items) {
     const { next } = this.page;
-    show(this.found, items.length ? (next ? `First ${number(items.length)} found` : `${number(items.length)} found`) : noneFound());
+    show(this.found, items.length ? (next ? `First ${number(items.length)} found` : `${number(items.length)} found`) : noneFound(this.query));
     show(this.results, items.map((item) => this.#result(item)));
     show(this.more, next ? button("More", { onclick: () => this.#further() }) : null);
     this.#mark(current().aggregate);
@@ -227,7 +231,8 @@ export class Finder {
   }
 }
 
-const noneFound = () => "No aggregate id begins with this text. Ids are compared letter by letter, capitals count.";
+const noneFound = ({ prefix }) =>
+  prefix ? "No aggregate id begins with this text. Ids are compared letter by letter, capitals count." : "No aggregates yet.";
 
 // Beside swimlanes a match becomes one more lane.
 function leadingTo(view, id) {

@@ -2,7 +2,7 @@
 
 import { AggregateView } from "./aggregate.js";
 import { load, onBusy } from "./documents.js";
-import { alertBox, button, h, icon, number, show } from "./dom.js";
+import { alertBox, button, h, icon, number, scrollToTop, show } from "./dom.js";
 import { Finder } from "./finder.js";
 import { setLooks } from "./looks.js";
 import { isLocal, localZone, setLocal, span } from "./moments.js";
@@ -57,7 +57,7 @@ class Timeline {
     if (!(this.view instanceof Wanted)) {
       this.#swap(new Wanted(this.store));
       show(this.main, this.view.element);
-      scrollTo(0, 0);
+      scrollToTop(this.element);
     }
     this.view.update(view);
   }
@@ -73,6 +73,7 @@ class Timeline {
     try {
       const store = await load("store", {});
       const changed = JSON.stringify([store.looks, store.name]) !== JSON.stringify([this.store?.looks, this.store?.name]);
+      if (this.store?.empty && !store.empty) this.finder.reload();
       this.store = store;
       this.#drawWatermark(store.watermark);
       this.finder.types(store.aggregate_types);
