@@ -13,6 +13,7 @@ from store.records import (
     NewEvent,
 )
 from store.repository import Loaded
+from store.upcasting import Upcaster
 from store.versions import any_, exact, none
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Hindsight",
     "Loaded",
     "NewEvent",
+    "Upcaster",
     "any_",
     "exact",
     "migrate",

@@ -12,11 +12,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from store.errors import CommandUnknown, InvalidDomain, UnknownEventType
+from store.errors import CommandUnknown, InvalidDomain
 from store.fingerprint import fold_fingerprint
 from store.identifiers import check_text
-from store.records import Context
+from store.records import Context, Event
+from store.upcasting import Decoders, Upcaster, Upcasting
 
 State = TypeVar("State", bound=Struct)
 
@@ -41,7 +43,8 @@ class Aggregate(Generic[State]):
     """A kind of aggregate: the state it starts with, and how its events change that.
 
     `initial` and each of `events` are frozen `msgspec.Struct`s; an event's type is its class's
-    name. `apply(state, event)` returns the state after the event, and changes nothing. `personal`
+    name. `apply(state, event)` returns the state after the event, and changes nothing. `upcasters`
+    bring what earlier code wrote to what `events` are now, a schema version at a time. `personal`
     names fields, of events and state, that tell of people. Raise `fold_version` when something that
     `apply` calls changes what states come out; a change of `apply` itself is noticed.
 
@@ -57,6 +60,7 @@ class Aggregate(Generic[State]):
         events: Sequence[type[Struct]],
         apply: Callable[[State, Any], State],
         commands: Sequence[type[Command]] = (),
+        upcasters: Sequence[Upcaster] = (),
         personal: Sequence[str] = (),
         fold_version: int = 1,
     ) -> None:
@@ -68,39 +72,33 @@ class Aggregate(Generic[State]):
         self.commands = tuple(commands)
         self.personal = frozenset(personal)
         self.fold_version = fold_version
+        names = {event.__name__: event for event in events if isinstance(event, type)}
         try:
             _check_parts(self)
+            self.upcasting = Upcasting(aggregate_type, names, upcasters)
         except InvalidDomain as fault:
             raise InvalidDomain(f"aggregate {aggregate_type!r}: {fault}") from None
-        self.decoders = _Decoders(aggregate_type, events)
+        self.schema_versions = self.upcasting.schema_versions
+        self.upcast = self.upcasting.upcast
+        self.decoders = Decoders(self.upcasting, names)
         # Computed now, for a source that cannot be read is an error of the declaration.
         self.fingerprint = fold_fingerprint(
             aggregate_type=aggregate_type,
             fold_version=fold_version,
             initial=initial,
-            event_versions={event.__name__: 1 for event in events},
+            event_versions=self.schema_versions,
             apply=apply,
         )
 
-    def decode(self, event_type: str, data: bytes | str) -> Any:
-        """The typed event in stored JSON; fields it does not know are left out.
+    def decode(self, event_type: str, data: bytes | str, event_version: int) -> Any:
+        """The typed event in JSON of that schema version; fields it does not know are left out.
 
         Raises:
-            UnknownEventType: no event of this aggregate has that name.
+            SchemaTooNew, UpcasterMissing, UnknownEventType: this code cannot read it.
+            UpcastFailed: a step on the way raised something.
             msgspec.ValidationError: the JSON does not fit the event's class.
         """
-        return self.decoders[event_type](data)
-
-
-class _Decoders(dict[str, Callable[[bytes | str], Any]]):
-    """By event type; says whose events they are where one is missing."""
-
-    def __init__(self, aggregate_type: str, events: Sequence[type[Struct]]) -> None:
-        super().__init__({event.__name__: msgspec.json.Decoder(event).decode for event in events})
-        self._aggregate_type = aggregate_type
-
-    def __missing__(self, event_type: str) -> Callable[[bytes | str], Any]:
-        raise UnknownEventType(aggregate_type=self._aggregate_type, event_type=event_type)
+        return self.decoders[event_version][event_type](data)
 
 
 class Activity(Struct, frozen=True, kw_only=True):
@@ -160,6 +158,24 @@ class Domains:
     def aggregate(self, aggregate_type: str) -> Aggregate[Any] | None:
         """The aggregate of that type, None where no domain has it."""
         return self._by_type.get(aggregate_type)
+
+    def upcast(self, event: Event) -> Event:
+        """The event as this code reads it; where no domain has its aggregate, as it is.
+
+        Its `event_version`, raw bytes and digest stay those it was written with.
+
+        Raises:
+            SchemaTooNew, UpcasterMissing, UnknownEventType, UpcastFailed: see `Aggregate.decode`.
+        """
+        aggregate = self.aggregate(event.aggregate_type)
+        if aggregate is None:
+            return event
+        if not aggregate.upcasting.path(event.event_type, event.event_version):
+            return event
+        # Decoded anew: a step that changes what it is given must not change somebody's event.
+        data = msgspec.json.decode(event.raw_data)
+        kind, version, data = aggregate.upcast(event.event_type, event.event_version, data)
+        return replace(event, event_type=kind, schema_version=version, data=data)
 
     def of_command(self, command: Command) -> Aggregate[Any]:
         """The aggregate the command is for.

@@ -199,10 +199,52 @@ class UnknownEventType(EventStoreError):
         self.event_type = event_type
 
 
+class SchemaTooNew(EventStoreError):
+    """An event was written by newer code; nothing is guessed of what its data means."""
+
+    def __init__(self, *, event_type: str, event_version: int, newest: int) -> None:
+        super().__init__(
+            f"{event_type!r} has schema version {event_version}, newer than {newest},"
+            " the last this code reads; deploy the code that wrote it"
+        )
+        self.event_type = event_type
+        self.event_version = event_version
+        self.newest = newest
+
+
+class UpcasterMissing(EventStoreError):
+    """An event was written in a schema version that no upcaster takes up."""
+
+    def __init__(self, *, event_type: str, event_version: int, newest: int) -> None:
+        super().__init__(
+            f"{event_type!r} has schema version {event_version}, which no upcaster takes up;"
+            f" this code reads {newest}"
+        )
+        self.event_type = event_type
+        self.event_version = event_version
+        self.newest = newest
+
+
+class UpcastFailed(EventStoreError):
+    """An upcaster raised something."""
+
+    def __init__(
+        self, *, event_type: str, from_version: int, to_version: int, cause: Exception
+    ) -> None:
+        super().__init__(
+            f"upcaster of {event_type!r} from {from_version} to {to_version}:"
+            f" {type(cause).__name__}: {cause}"
+        )
+        self.event_type = event_type
+        self.from_version = from_version
+        self.to_version = to_version
+
+
 class ApplyFailed(EventStoreError):
     """An event cannot be read or applied; the state before it is in `reached_state`.
 
-    Where an aggregate was being loaded, `reached` is that state as a `Loaded`.
+    Where an aggregate was being loaded, `reached` is that state as a `Loaded`. `position` is None
+    for an event that is not stored.
     """
 
     reached_version: int = 0
@@ -210,13 +252,35 @@ class ApplyFailed(EventStoreError):
     reached: Any = None
 
     def __init__(
-        self, *, aggregate_id: str, version: int, event_type: str, cause: Exception
+        self,
+        *,
+        aggregate_id: str,
+        version: int,
+        event_type: str,
+        cause: Exception,
+        position: int | None = None,
     ) -> None:
         kind = "" if isinstance(cause, EventStoreError) else f"{type(cause).__name__}: "
-        super().__init__(f"{aggregate_id!r} version {version} ({event_type}): {kind}{cause}")
+        place = "" if position is None else f", position {position}"
+        super().__init__(f"{aggregate_id!r} version {version} ({event_type}{place}): {kind}{cause}")
         self.aggregate_id = aggregate_id
         self.version = version
         self.event_type = event_type
+        self.position = position
+        self.cause = cause
+
+    def at(self, position: int | None) -> "ApplyFailed":
+        """The same error, of an event that is stored at `position`."""
+        located = ApplyFailed(
+            aggregate_id=self.aggregate_id,
+            version=self.version,
+            event_type=self.event_type,
+            cause=self.cause,
+            position=position,
+        )
+        located.reached_version, located.reached_state = self.reached_version, self.reached_state
+        located.reached = self.reached
+        return located
 
 
 class HistoryGap(EventStoreError):

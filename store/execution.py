@@ -189,7 +189,13 @@ class _Run:
     def _applied(self, loaded: Loaded[Any], events: Sequence[NewEvent]) -> Any:
         """The state after the events as they will be read from their JSON."""
         rows = [
-            (version, event.event_type, encode("data", event.data), loaded.aggregate_type)
+            (
+                version,
+                event.event_type,
+                encode("data", event.data),
+                loaded.aggregate_type,
+                event.schema_version,
+            )
             for version, event in enumerate(events, start=loaded.version + 1)
         ]
         state, _ = fold_rows(
@@ -205,6 +211,7 @@ class _Run:
         return NewEvent(
             type(event).__name__,
             _as_json(type(event).__name__, event),
+            schema_version=self._aggregate.schema_versions.get(type(event).__name__, 1),
             metadata=self._metadata,
             occurred_at=self._occurred_at,
         )

@@ -9,8 +9,8 @@ from msgspec import Struct
 from store.errors import ApplyFailed, HistoryGap, InvalidDomain
 from store.records import Event
 
-HistoryRow: TypeAlias = tuple[int, str, bytes | str, str]
-"""Version, event type, the JSON of the data, and the aggregate's type."""
+HistoryRow: TypeAlias = tuple[int, str, bytes | str, str, int]
+"""Version, event type, the JSON of the data, the aggregate's type, and the schema version."""
 
 _ABSENT = object()
 
@@ -24,8 +24,8 @@ class Fold(Protocol):
         ...
 
     @property
-    def decoders(self) -> Mapping[str, Callable[[bytes | str], Any]]:
-        """By event type, what makes of stored JSON an event to apply."""
+    def decoders(self) -> Mapping[int, Mapping[str, Callable[[bytes | str], Any]]]:
+        """By schema version and event type, what makes of stored JSON an event to apply."""
         ...
 
     @property
@@ -71,9 +71,10 @@ def steps(
             raise HistoryGap(aggregate_id=event.aggregate_id, after=version, found=event.version)
         before, error = state, None
         try:
-            state = applied(fold, state, fold.decoders[event.event_type](event.raw_data))
+            state = applied(fold, state, _decoded(fold, event))
         except Exception as cause:
             error = _failed(event.aggregate_id, event.version, event.event_type, cause)
+            error = error.at(event.position)
             error.reached_version, error.reached_state = version, state
             if not go_on:
                 raise error from cause
@@ -106,10 +107,10 @@ def fold_rows(
     apply, decoders, state_type = fold.apply, fold.decoders, fold.state_type
     number, kind = version, ""
     try:
-        for number, kind, data, _ in rows:
+        for number, kind, data, _, written in rows:
             if number != version + 1 and not gaps:
                 break
-            after = apply(state, decoders[kind](data))
+            after = apply(state, decoders[written][kind](data))
             if not isinstance(after, state_type):
                 raise _no_state(fold, after)  # noqa: TRY301 (told as a failure of `apply`)
             state, version = after, number
@@ -120,6 +121,10 @@ def fold_rows(
         error.reached_version, error.reached_state = version, state
         raise error from cause
     raise HistoryGap(aggregate_id=aggregate_id, after=version, found=number)
+
+
+def _decoded(fold: Fold, event: Event) -> Any:
+    return fold.decoders[event.event_version][event.event_type](event.raw_data)
 
 
 def changed_fields(before: Any, after: Any) -> list[str]:
@@ -164,12 +169,20 @@ class _Undeclared(dict[str, Callable[[bytes | str], Any]]):
         return msgspec.json.decode
 
 
+class _AnyVersion(dict[int, Mapping[str, Callable[[bytes | str], Any]]]):
+    def __missing__(self, version: int) -> Mapping[str, Callable[[bytes | str], Any]]:
+        return _UNDECLARED
+
+
+_UNDECLARED = _Undeclared()
+
+
 class _Generic:
     """Merges the events' data. It knows nothing of what they mean, and who shows it says so."""
 
     def __init__(self) -> None:
         self.initial: Any = {}
-        self.decoders = _Undeclared()
+        self.decoders = _AnyVersion()
         self.apply = merge_patch
         self.state_type = object
 

@@ -35,7 +35,7 @@ from store.sources import (
 )
 
 HISTORY_BATCH = 2_000
-_HISTORY_COLUMNS = "version, event_type, data, aggregate_type"
+_HISTORY_COLUMNS = "version, event_type, data, aggregate_type, event_version"
 
 
 class EventReader:

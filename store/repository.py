@@ -145,13 +145,18 @@ class Repository:
                     gaps=gaps,
                 )
             except ApplyFailed as error:
-                error.reached = replace(
+                located = error.at(self._position(aggregate_id, error.version))
+                located.reached = replace(
                     before, state=error.reached_state, version=error.reached_version
                 )
-                raise
+                raise located from error.cause
             left_out = before.left_out + version - before.version - len(rows)
             loaded = replace(before, state=state, version=version, left_out=left_out)
         return loaded
+
+    def _position(self, aggregate_id: str, version: int) -> int | None:
+        found = self._source.events(aggregate_id, from_version=version, to_version=version)
+        return next((event.position for event in found), None)
 
     def _unborn(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
         fold = self.fold_of(aggregate_type)

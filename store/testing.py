@@ -58,7 +58,7 @@ class Decided(Generic[State]):
 def _fold(aggregate: Aggregate[State], state: State, events: Sequence[Struct]) -> State:
     for event in events:
         try:
-            stored = aggregate.decode(type(event).__name__, msgspec.json.encode(event))
+            stored = _stored(aggregate, event)
         except UnknownEventType as error:
             raise AssertionError(str(error)) from None
         if stored != event:
@@ -68,6 +68,13 @@ def _fold(aggregate: Aggregate[State], state: State, events: Sequence[Struct]) -
         except InvalidDomain as error:
             raise AssertionError(f"{type(event).__name__}: {error}") from None
     return state
+
+
+def _stored(aggregate: Aggregate[Any], event: Struct) -> Any:
+    """The event as it comes back from the store."""
+    name = type(event).__name__
+    version = aggregate.schema_versions.get(name, 1)
+    return aggregate.decode(name, msgspec.json.encode(event), version)
 
 
 def _equal(outcome: Sequence[Struct] | CommandRejected, expected: Sequence[Any]) -> bool:

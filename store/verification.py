@@ -308,7 +308,7 @@ class _Replay:
 
     def _folded(self, event: Event, state: Any) -> Any:
         assert self._aggregate is not None  # noqa: S101
-        typed = self._aggregate.decode(event.event_type, event.raw_data)
+        typed = self._aggregate.decode(event.event_type, event.raw_data, event.event_version)
         return applied(self._aggregate, state, typed)
 
 

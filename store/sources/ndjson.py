@@ -157,7 +157,9 @@ class NdjsonSource:
         if as_of is not None:
             bound, name = utc("as_of", as_of), f"{axis}_at"
             events = (e for e in events if (m := getattr(e, name)) is not None and m <= bound)
-        rows = ((e.version, e.event_type, e.raw_data, e.aggregate_type) for e in events)
+        rows = (
+            (e.version, e.event_type, e.raw_data, e.aggregate_type, e.event_version) for e in events
+        )
         while batch := list(islice(rows, HISTORY_BATCH)):
             yield batch
 

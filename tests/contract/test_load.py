@@ -183,7 +183,7 @@ def test_an_event_that_cannot_be_applied_is_named_with_what_was_reached(
     numbers.append("total", "a", adding(1, 2, 13, 4), expected=any_())
     with pytest.raises(ApplyFailed) as failed:
         numbers.load("a")
-    assert str(failed.value) == "'a' version 3 (Added): ValueError: thirteen"
+    assert str(failed.value) == "'a' version 3 (Added, position 3): ValueError: thirteen"
     assert (failed.value.reached_version, failed.value.reached_state) == (2, Total(3))
     assert numbers.load("a", version=2).state == Total(3)
 

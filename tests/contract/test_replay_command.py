@@ -120,7 +120,7 @@ def test_a_fold_that_fails_tells_what_was_reached(history: str) -> None:
     result = run("user-1", "--url", history)
     assert result.exit_code == 1
     assert "user-1, a user, after version 3" in result.stdout
-    assert "'user-1' version 4 (EmailChanged): ValidationError:" in result.stderr
+    assert "'user-1' version 4 (EmailChanged, position 6): ValidationError:" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert replayed("user-1", "--version", "3", "--url", history)["version"] == 3
 

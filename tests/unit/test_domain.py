@@ -59,7 +59,7 @@ def account(**changes: Any) -> Aggregate[Account]:
 
 
 def test_events_are_known_by_the_names_of_their_classes() -> None:
-    assert account().decode("Deposited", b'{"amount": 3, "later": true}') == Deposited(3)
+    assert account().decode("Deposited", b'{"amount": 3, "later": true}', 1) == Deposited(3)
 
 
 def test_a_domain_knows_the_aggregate_of_a_type_and_of_a_command() -> None:

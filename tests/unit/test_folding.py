@@ -80,7 +80,7 @@ def test_an_event_that_cannot_be_applied_ends_it_with_what_was_reached() -> None
         next(reading)
     assert (failed.value.version, failed.value.event_type) == (2, "Added")
     assert (failed.value.reached_version, failed.value.reached_state) == (1, Total(1))
-    assert str(failed.value) == "'a' version 2 (Added): ValueError: thirteen"
+    assert str(failed.value) == "'a' version 2 (Added, position 2): ValueError: thirteen"
     assert isinstance(failed.value.__cause__, ValueError)
 
 
@@ -110,11 +110,13 @@ def test_a_fold_without_a_case_for_an_event_is_told_by_that_event() -> None:
         return Total(event.number) if event.number != 2 else None  # type: ignore[return-value]
 
     fold = Aggregate("total", initial=Total(), events=[Added], apply=forgetful)
-    why = r"'a' version 2 \(Added\): apply returned NoneType, not Total; has it a case"
+    why = (
+        r"'a' version 2 \(Added(, position 2)?\): apply returned NoneType, not Total; has it a case"
+    )
     with pytest.raises(ApplyFailed, match=why) as failed:
         list(steps(fold, adding(1, 2, 3)))
     assert failed.value.reached_state == Total(1)
-    rows = [(each.version, "Added", each.raw_data, "total") for each in adding(1, 2, 3)]
+    rows = [(each.version, "Added", each.raw_data, "total", 1) for each in adding(1, 2, 3)]
     with pytest.raises(ApplyFailed, match=why) as failed:
         fold_rows(fold, "a", rows, state=Total(), version=0)
     assert failed.value.reached_state == Total(1)

@@ -79,7 +79,9 @@ def test_an_event_of_today_is_as_it_was_written() -> None:
     assert shop().decode("Opened", b'{"name": "x", "city": "y"}', 1) == Opened("x", "y")
 
 
-@pytest.mark.parametrize(("event_type", "version"), [("Opened", 4), ("ShopOpened", 4), ("Closed", 2)])
+@pytest.mark.parametrize(
+    ("event_type", "version"), [("Opened", 4), ("ShopOpened", 4), ("Closed", 2)]
+)
 def test_a_version_newer_than_the_code_fails_loudly(event_type: str, version: int) -> None:
     with pytest.raises(SchemaTooNew, match=f"{event_type!r} has schema version {version}"):
         shop(*STEPS).decode(event_type, b"{}", version)
@@ -131,10 +133,13 @@ def test_steps_that_do_not_lead_to_today_are_refused(steps: list[Upcaster], mess
 
 @given(st.integers(1, 8), st.data())
 def test_any_chain_is_its_steps_one_after_the_other(length: int, data: st.DataObject) -> None:
-    steps = [
-        Upcaster("Opened", n, n + 1, lambda found, n=n: found | {"name": found["name"] + str(n)})
-        for n in range(1, length)
-    ]
+    def adding(number: int) -> Upcaster:
+        def upcast(found: dict[str, Any]) -> dict[str, Any]:
+            return found | {"name": found["name"] + str(number)}
+
+        return Upcaster("Opened", number, number + 1, upcast)
+
+    steps = [adding(number) for number in range(1, length)]
     version = data.draw(st.integers(1, length))
     aggregate = shop(*data.draw(st.permutations(steps)))
     expected = "x" + "".join(str(n) for n in range(version, length))
