@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from statistics import median
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
 Speeds: TypeAlias = dict[str, list[float]]
 """Events per second (or another speed) of each contender, round by round."""
+
+
+Measured = TypeVar("Measured")
 
 
 class Ratio(Struct, frozen=True):
@@ -18,17 +21,19 @@ class Ratio(Struct, frozen=True):
     highest: float
 
 
-def interleave(runs: Mapping[str, Callable[[], float]], rounds: int) -> Speeds:
-    """Each run's speed in every round, A B C, B C A, …, after a round that does not count."""
+def interleave(
+    runs: Mapping[str, Callable[[], Measured]], rounds: int
+) -> dict[str, list[Measured]]:
+    """What each run measured in every round, A B C, B C A, …, after one that does not count."""
     names = list(runs)
-    speeds: Speeds = {name: [] for name in names}
+    measured: dict[str, list[Measured]] = {name: [] for name in names}
     for run in runs.values():
         run()
     for number in range(rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            speeds[name].append(runs[name]())
-    return speeds
+            measured[name].append(runs[name]())
+    return measured
 
 
 def compare(speeds: Speeds, name: str, other: str) -> Ratio | None:

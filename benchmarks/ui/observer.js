@@ -1,0 +1,90 @@
+// Runs in every page before its own scripts: when what was asked for has been painted.
+
+(() => {
+  const roots = [document];
+  const attach = Element.prototype.attachShadow;
+  Element.prototype.attachShadow = function (options) {
+    const root = attach.call(this, options);
+    roots.push(root);
+    return root;
+  };
+
+  const find = (selector) => {
+    for (const root of roots) {
+      const found = root.querySelector(selector);
+      if (found) return found;
+    }
+    return null;
+  };
+  const count = (selector) => roots.reduce((sum, root) => sum + root.querySelectorAll(selector).length, 0);
+
+  const BUTTON = ".st-key-more button";
+  const HISTORY = "table[aria-label='Events of the aggregate'] tbody tr";
+  const FEED = "table[aria-label='Events of the store'] tbody tr";
+  const MARKS = ".chart .marks > *";
+  const BARS = "svg.bars g + g rect";
+  const CHOSEN = ".event h3 .version";
+
+  const parts = () => ({
+    label: find(BUTTON)?.textContent,
+    version: find(CHOSEN)?.textContent,
+    changes: find(".changes")?.firstElementChild,
+    row: find(FEED),
+    bars: find("svg.bars")?.firstElementChild,
+  });
+
+  // What a page shows when it is ready.
+  const ready = {
+    empty: () => find(BUTTON),
+    timeline: () => find(HISTORY) && find(MARKS) && find(CHOSEN),
+    store: () => find(FEED) && find(BARS) && find(".chips button"),
+  };
+
+  // What a page shows after a click, beside what it showed before.
+  const changed = {
+    number: (before, now) => now.label && now.label !== before.label,
+    event: (before, now) => now.version && now.version !== before.version,
+    effect: (before, now) => changed.event(before, now) && now.changes && now.changes !== before.changes,
+    list: (before, now) => now.row && now.row !== before.row,
+    filtered: (before, now) => changed.list(before, now) && now.bars !== before.bars,
+    opened: () => ready.timeline(),
+    returned: () => ready.store(),
+  };
+
+  // The moment after the paint of the first frame in which it is so.
+  const painted = (isSo) =>
+    new Promise((resolve) => {
+      const look = () => {
+        if (!isSo()) {
+          requestAnimationFrame(look);
+          return;
+        }
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = () => resolve(performance.now());
+        port2.postMessage(null);
+      };
+      requestAnimationFrame(look);
+    });
+
+  window.bench = {
+    count,
+    marks: () => count(MARKS),
+    bytes: () =>
+      performance
+        .getEntriesByType("resource")
+        .filter(({ name }) => name.includes("/documents/"))
+        .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0),
+    // Milliseconds since the navigation began.
+    ready: (page) => painted(ready[page]),
+    // From the next event of this type on: milliseconds until each of `names` has changed.
+    watch: (type, names) => {
+      window.bench.measured = new Promise((resolve) => {
+        const begin = (event) => {
+          const before = parts();
+          resolve(Promise.all(names.map(async (name) => (await painted(() => changed[name](before, parts()))) - event.timeStamp)));
+        };
+        addEventListener(type, begin, { capture: true, once: true });
+      });
+    },
+  };
+})();

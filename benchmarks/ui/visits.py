@@ -1,0 +1,166 @@
+"""What a person with a browser waits for: pages that open, clicks and keys that are answered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from playwright.sync_api import BrowserContext, Page, WebSocket, sync_playwright
+
+from tests import chromium
+
+OPENED = "open"
+CLICKED = "click"
+OBSERVER = Path(__file__).with_name("observer.js").read_text()
+
+_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+_SETTLED = 400  # ms: what a click has set off is done before the next
+_QUIET = 1_000
+_BLANK = "about:blank"
+
+Times: TypeAlias = dict[str, float]
+"""Milliseconds that each measure of a visit took, the median where it was done repeatedly."""
+
+
+class Place(Struct, frozen=True):
+    """A page that is visited; `kind` says what is shown there and what is done."""
+
+    title: str
+    kind: Literal["empty", "timeline", "store"]
+    address: str
+
+
+class Arrival(Struct, frozen=True):
+    """A first visit, with nothing in the browser's cache or the server's."""
+
+    milliseconds: float
+    bytes: int
+    websocket_bytes: int
+    marks: int
+
+
+class Visitor:
+    """One person's browser, with a tab for each place; what was loaded once it has cached."""
+
+    def __init__(self, context: BrowserContext, clicks: int) -> None:
+        self._context = context
+        self._clicks = clicks
+        self._tabs: dict[str, Page] = {}
+
+    def arrive(self, place: Place) -> Arrival:
+        """Open the place for the first time; how much of our own data came."""
+        page = self._context.new_page()
+        received: list[int] = []
+        page.on("websocket", lambda socket: _listen(socket, received))
+        milliseconds = _open(page, place)
+        page.wait_for_timeout(_QUIET)
+        arrival = Arrival(
+            milliseconds,
+            page.evaluate("bench.bytes()"),
+            sum(received),
+            page.evaluate("bench.marks()"),
+        )
+        page.close()
+        return arrival
+
+    def visit(self, place: Place) -> Times:
+        """Open the place, use it, leave it."""
+        page = self._tabs.get(place.title)
+        if page is None:
+            page = self._tabs[place.title] = self._context.new_page()
+        page.bring_to_front()
+        times = {OPENED: _open(page, place)}
+        page.wait_for_timeout(_SETTLED)
+        times |= _USES[place.kind](page, self._clicks)
+        page.goto(_BLANK)
+        return times
+
+
+@contextmanager
+def visitor(clicks: int) -> Iterator[Visitor]:
+    """Somebody who does everything `clicks` times on each visit."""
+    path = chromium.find()
+    if path is None:
+        raise SystemExit("no Chromium: run `make browser` and try again")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        context = browser.new_context(viewport={"width": 1440, "height": 1000})
+        context.set_default_timeout(30_000)
+        context.add_init_script(OBSERVER)
+        yield Visitor(context, clicks)
+        browser.close()
+
+
+def _listen(socket: WebSocket, received: list[int]) -> None:
+    socket.on("framereceived", lambda payload: received.append(len(payload)))
+
+
+def _open(page: Page, place: Place) -> float:
+    page.goto(place.address, wait_until="commit")
+    milliseconds: float = page.evaluate(f"bench.ready('{place.kind}')")
+    return milliseconds
+
+
+def _measured(page: Page, act: Callable[[], None], kind: str, *names: str) -> Sequence[float]:
+    """Milliseconds from the event that `act` sets off to the paint of each of `names`."""
+    page.evaluate("([kind, names]) => bench.watch(kind, names)", [kind, names])
+    act()
+    times: list[float] = page.evaluate("bench.measured")
+    page.wait_for_timeout(_SETTLED)
+    return times
+
+
+def _use_empty(page: Page, clicks: int) -> Times:
+    button = page.locator(".st-key-more button")
+    times = [_measured(page, button.click, "click", "number") for _ in range(clicks)]
+    return {CLICKED: median(number for (number,) in times)}
+
+
+def _use_timeline(page: Page, clicks: int) -> Times:
+    rows = page.get_by_role("table", name="Events of the aggregate").locator("tbody tr")
+    # Each row once, none of them the chosen one or a neighbour that was looked ahead to.
+    picked = [rows.nth(4 + 3 * index).locator("td.when") for index in range(clicks)]
+    clicked = [_measured(page, row.click, "click", "event", "effect") for row in picked]
+
+    def step() -> None:
+        page.keyboard.press("ArrowLeft")
+
+    stepped = [_measured(page, step, "keydown", "event", "effect") for _ in range(clicks)]
+    return {
+        "row → its event": median(event for event, _ in clicked),
+        "row → its event and what it changed": median(effect for _, effect in clicked),
+        "← → the event before": median(event for event, _ in stepped),
+        "← → the event before and what it changed": median(effect for _, effect in stepped),
+    }
+
+
+def _use_store(page: Page, clicks: int) -> Times:
+    chips = page.get_by_role("group", name="Event types").get_by_role("button")
+    kinds = chips.count()
+    filtered = []
+    for index in range(clicks):
+        chip = chips.nth(index * (kinds - 1) // max(clicks - 1, 1))  # the commonest to the rarest
+        filtered += [_measured(page, chip.click, "click", "filtered") for _ in ("on", "off")]
+    older = page.get_by_role("button", name="Older")
+    turned = [_measured(page, older.click, "click", "list") for _ in range(clicks)]
+    rows = page.get_by_role("table", name="Events of the store").locator("tbody tr td.when")
+    opened = []
+    for index in range(clicks):
+        opened.append(_measured(page, rows.nth(index).click, "click", "opened"))
+        page.go_back(wait_until="commit")
+        page.evaluate("bench.ready('store')")
+        page.wait_for_timeout(_SETTLED)
+    return {
+        "type → list and bars": median(one for (one,) in filtered),
+        "older → page of the list": median(one for (one,) in turned),
+        "row → its aggregate": median(one for (one,) in opened),
+    }
+
+
+_USES: dict[str, Callable[[Page, int], Times]] = {
+    "empty": _use_empty,
+    "timeline": _use_timeline,
+    "store": _use_store,
+}
