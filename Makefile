@@ -9,10 +9,10 @@ dev := .venv/dev-$(pins)
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak lint bench browser requirements
+.PHONY: help demo test check soak lint bench bench-ui browser screenshots requirements
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(runtime) ## the dashboard on a store of sample users, http://127.0.0.1:8501
 	@EVENT_STORE_DOMAIN=users:domain $(bin)/python -m dashboard --demo
@@ -35,8 +35,14 @@ lint: $(dev) ## ruff, mypy and the import contracts
 bench: $(dev) ## speed beside bare drivers and a peer
 	@$(bin)/python -m benchmarks
 
+bench-ui: browser ## speed of the dashboard beside an empty page, in Chromium
+	@$(bin)/python -m benchmarks.ui
+
 browser: $(dev) ## find a Chromium for the tests, or install one
 	@$(bin)/python -m tests.chromium
+
+screenshots: browser ## take the pictures of the README and the docs anew
+	@$(bin)/python -m scripts.screenshots
 
 requirements: ## resolve the pinned requirements anew (needs uv)
 	@uv pip compile --quiet --upgrade $(compile) -o requirements.txt
