@@ -1,7 +1,8 @@
 """A service's users: a domain to copy. The store is given it as `users:domain`.
 
-`events` holds what happens, `state` what follows from it, `commands` the rules. All is pure, so
-`store.testing` tests it without a database. `sample` makes activity to look at.
+`events` holds what happens, `upcasters` how that was stored before, `state` what follows from it,
+`commands` the rules. All is pure, so `store.testing` tests it without a database. `sample` makes
+activity to look at.
 """
 
 from store import Aggregate, Domain
@@ -27,6 +28,7 @@ from users.events import (
 )
 from users.sample import sample
 from users.state import User, apply
+from users.upcasters import UPCASTERS
 
 user = Aggregate(
     "user",
@@ -52,7 +54,16 @@ user = Aggregate(
         LockAccount,
         UnlockAccount,
     ],
-    personal=["username", "email", "full_name", "password_hash", "ip_address", "last_login_ip"],
+    upcasters=UPCASTERS,
+    personal=[
+        "username",
+        "email",
+        "full_name",
+        "password_hash",
+        "ip_address",
+        "client",
+        "last_login_ip",
+    ],
 )
 
 domain = Domain("users", aggregates=[user], sample=sample)

@@ -16,6 +16,7 @@ from store import CommandRejected
 from users.events import (
     AccountLocked,
     AccountUnlocked,
+    Client,
     EmailChanged,
     LoginFailed,
     LoginInfoUpdated,
@@ -60,6 +61,7 @@ class CreateUser(UserCommand, frozen=True, kw_only=True):
                 email=self.email,
                 full_name=self.full_name,
                 password_hash=self.password_hash,
+                phone_verified=False,
             )
         ]
 
@@ -109,11 +111,13 @@ class RecordLogin(UserCommand, frozen=True, kw_only=True):
 
     at: datetime
     ip_address: str
+    user_agent: str | None = None
 
     def decide(self, user: User) -> Sequence[Struct]:
         """Rejected where the account is locked."""
         _check_login(user, self.at)
-        return [LoginInfoUpdated(at=self.at, ip_address=self.ip_address)]
+        client = Client(ip_address=self.ip_address, user_agent=self.user_agent)
+        return [LoginInfoUpdated(at=self.at, client=client)]
 
 
 class RecordFailedLogin(UserCommand, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """What happens to users.
 
-Events are stored for good: a field may be added with a default, none is renamed or removed.
+Events are stored for good. A field may be added with a default; whatever else changes raises the
+schema version, and `upcasters` gets a step from what was stored before.
 Moments are in UTC and come from the command, for neither deciding nor applying reads a clock.
 """
 
@@ -16,6 +17,7 @@ class UserCreated(Struct, frozen=True, kw_only=True):
     email: str
     full_name: str
     password_hash: str
+    phone_verified: bool
 
 
 class ProfileUpdated(Struct, frozen=True, kw_only=True):
@@ -36,11 +38,18 @@ class PasswordChanged(Struct, frozen=True, kw_only=True):
     password_hash: str
 
 
+class Client(Struct, frozen=True, kw_only=True):
+    """Where a login came from."""
+
+    ip_address: str
+    user_agent: str | None = None
+
+
 class LoginInfoUpdated(Struct, frozen=True, kw_only=True):
     """A login succeeded."""
 
     at: datetime
-    ip_address: str
+    client: Client
 
 
 class LoginFailed(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ class User(Struct, frozen=True, kw_only=True):
     email: str | None = None
     full_name: str | None = None
     password_hash: str | None = None
+    phone_verified: bool = False
     total_logins: int = 0
     last_login_at: datetime | None = None
     last_login_ip: str | None = None
@@ -52,6 +53,7 @@ def apply(user: User, event: UserEvent) -> User:
                 email=event.email,
                 full_name=event.full_name,
                 password_hash=event.password_hash,
+                phone_verified=event.phone_verified,
             )
         case ProfileUpdated():
             return replace(user, full_name=event.full_name)
@@ -64,7 +66,7 @@ def apply(user: User, event: UserEvent) -> User:
                 user,
                 total_logins=user.total_logins + 1,
                 last_login_at=event.at,
-                last_login_ip=event.ip_address,
+                last_login_ip=event.client.ip_address,
                 failed_login_attempts=0,
             )
         case LoginFailed():

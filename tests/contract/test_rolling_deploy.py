@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from store import (
     Aggregate,
-    Command,
     Domain,
     Hindsight,
     NewEvent,
@@ -34,13 +33,13 @@ def old_domain() -> Domain:
     class Pay(Struct, frozen=True):
         amount: int
 
-        def decide(self, state: Any) -> list[Paid]:
+        def decide(self, _state: Any) -> list[Paid]:
             return [Paid(self.amount)]
 
         def recorded(self) -> dict[str, Any]:
             return {"amount": self.amount}
 
-    return _domain(Paid, Pay, lambda event: ())
+    return _domain(Paid, Pay, lambda _event: ())
 
 
 def new_domain() -> Domain:
@@ -51,7 +50,7 @@ def new_domain() -> Domain:
     class Pay(Struct, frozen=True):
         amount: int
 
-        def decide(self, state: Any) -> list[Paid]:
+        def decide(self, _state: Any) -> list[Paid]:
             return [Paid(self.amount, "EUR")]
 
         def recorded(self) -> dict[str, Any]:
@@ -81,9 +80,8 @@ def _domain(event: Any, command: Any, currencies: Any, *upcasters: Upcaster) -> 
 
 def pay(store: Hindsight, aggregate_id: str, amount: int) -> Any:
     [account] = store.domains.domains[0].aggregates
-    [command] = account.commands
-    wanted: Command = command(amount)
-    return store.execute(aggregate_id, wanted)
+    command: Any = account.commands[0]
+    return store.execute(aggregate_id, command(amount))
 
 
 @pytest.fixture
@@ -104,9 +102,7 @@ def test_new_code_reads_what_old_code_goes_on_writing(sides: Sides) -> None:
     old, new = sides
     for amount in (1, 2):
         pay(old, "a", amount)
-        assert new.load("a").state == old.load("a").state.__class__(
-            sum(range(1, amount + 1)), ("DEM",) * amount
-        )
+        assert new.load("a").state == Total(sum(range(1, amount + 1)), ("DEM",) * amount)
     assert [event.event_version for event in new.events("a")] == [1, 1]
     assert [step.after.currencies for step in new.replay("a")] == [("DEM",), ("DEM", "DEM")]
 
@@ -178,4 +174,4 @@ def test_a_renamed_event_is_read_by_its_old_name(store_url: str) -> None:
         ("Paid", 2, 2),
     ]
     assert [e.data["currency"] for e in upcasted] == ["DEM", "EUR"]
-    assert [e.raw_data for e in upcasted][0] == b'{"amount":5}'
+    assert upcasted[0].raw_data == b'{"amount":5}'

@@ -30,6 +30,7 @@ from users.commands import (
 from users.events import (
     AccountLocked,
     AccountUnlocked,
+    Client,
     EmailChanged,
     LoginFailed,
     LoginInfoUpdated,
@@ -43,13 +44,17 @@ from users.state import User, apply
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HASH = "$argon2id$v=19$m=65536$c2FsdA$aGFzaA"
 CREATED = UserCreated(
-    username="ada", email="ada@example.org", full_name="Ada Lovelace", password_hash=HASH
+    username="ada",
+    email="ada@example.org",
+    full_name="Ada Lovelace",
+    password_hash=HASH,
+    phone_verified=False,
 )
 CREATE = CreateUser(
     username="ada", email="ada@example.org", full_name="Ada Lovelace", password_hash=HASH
 )
 ADA = User(username="ada", email="ada@example.org", full_name="Ada Lovelace", password_hash=HASH)
-LOGGED_IN = LoginInfoUpdated(at=NOON, ip_address="192.0.2.1")
+LOGGED_IN = LoginInfoUpdated(at=NOON, client=Client(ip_address="192.0.2.1"))
 LOG_IN = RecordLogin(at=NOON, ip_address="192.0.2.1")
 FAILED = LoginFailed(at=NOON, ip_address="192.0.2.9", reason="wrong password")
 FAIL = RecordFailedLogin(at=NOON, ip_address="192.0.2.9", reason="wrong password")
