@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from store.errors import CommandUnknown, InvalidDomain
+from store.errors import ApplyFailed, CommandUnknown, EventStoreError, InvalidDomain
 from store.fingerprint import fold_fingerprint
 from store.identifiers import check_text
 from store.records import Context, Event
@@ -165,16 +165,25 @@ class Domains:
         Its `event_version`, raw bytes and digest stay those it was written with.
 
         Raises:
-            SchemaTooNew, UpcasterMissing, UnknownEventType, UpcastFailed: see `Aggregate.decode`.
+            ApplyFailed: this code cannot read it; its `cause` says why, as `Aggregate.decode` does.
         """
         aggregate = self.aggregate(event.aggregate_type)
         if aggregate is None:
             return event
-        if not aggregate.upcasting.path(event.event_type, event.event_version):
-            return event
-        # Decoded anew: a step that changes what it is given must not change somebody's event.
-        data = msgspec.json.decode(event.raw_data)
-        kind, version, data = aggregate.upcast(event.event_type, event.event_version, data)
+        try:
+            if not aggregate.upcasting.path(event.event_type, event.event_version):
+                return event
+            # Decoded anew: a step that changes what it is given must not change somebody's event.
+            data = msgspec.json.decode(event.raw_data)
+            kind, version, data = aggregate.upcast(event.event_type, event.event_version, data)
+        except EventStoreError as cause:
+            raise ApplyFailed(
+                aggregate_id=event.aggregate_id,
+                version=event.version,
+                event_type=event.event_type,
+                cause=cause,
+                position=event.position,
+            ) from cause
         return replace(event, event_type=kind, schema_version=version, data=data)
 
     def of_command(self, command: Command) -> Aggregate[Any]:

@@ -22,6 +22,7 @@ from store.records import (
     FeedFilter,
     Tally,
     Watermark,
+    Written,
     utc,
 )
 from store.sources import (
@@ -222,6 +223,17 @@ class EventReader:
             events_by_type={row[0]: row[1] for row in by_type},
             aggregates_by_type={row[0]: row[1] for row in aggregates},
         )
+
+    def written(self) -> Sequence[Written]:
+        """See `EventSource.written`."""
+        events = self.database.tables.tables["events"]
+        kind = [events.c.aggregate_type, events.c.event_type, events.c.event_version]
+        rows = self.database.select(select(*kind, func.count()).group_by(*kind))
+        # In Python, as databases sort by collations of their own.
+        return [
+            Written(aggregate_type=row[0], event_type=row[1], event_version=row[2], events=row[3])
+            for row in sorted(rows)
+        ]
 
     def tally(
         self,

@@ -156,6 +156,15 @@ class FeedFilter(Struct, frozen=True, kw_only=True):
     event_id: UUID | None = None
 
 
+class Written(Struct, frozen=True, kw_only=True):
+    """How many events of a type were written in one schema version."""
+
+    aggregate_type: str
+    event_type: str
+    event_version: int
+    events: int
+
+
 class Tally(Struct, frozen=True, kw_only=True):
     """How many events of a type fall into one stretch of time, and the first and last of them.
 

@@ -9,6 +9,7 @@ from store.cli.program import hindsight
 from store.cli.replay import replay
 from store.cli.stats import stats
 from store.cli.transfer import export, import_
+from store.cli.upcasters import upcasters
 from store.cli.verify import verify
 
 for command in (
@@ -20,6 +21,7 @@ for command in (
     replay,
     stats,
     verify,
+    upcasters,
     open_dashboard,
     demo,
 ):

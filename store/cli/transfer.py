@@ -12,7 +12,8 @@ import click
 from store.application import Hindsight, open_source
 from store.cli.columns import shown
 from store.cli.parameters import Name
-from store.cli.program import FOUND, store_option
+from store.cli.program import FOUND, domain_option, store_option
+from store.domain import Domains
 from store.log import EventLog
 from store.sources import EventSource
 from store.subscription import settled_position
@@ -67,20 +68,35 @@ def import_(
 @click.argument("file", metavar="[FILE|-]", default="-")
 @click.option("--aggregate", "aggregate_id", metavar="ID", type=Name(), help="Only this one.")
 @click.option("--gzip", "compress", is_flag=True, help="As when FILE ends in .gz.")
+@click.option("--upcast", is_flag=True, help="As the domain's code reads them today.")
+@domain_option
 @store_option(files=True)
-def export(*, url: str, file: str, aggregate_id: str | None, compress: bool) -> None:
+def export(
+    *,
+    url: str,
+    domains: Domains,
+    file: str,
+    aggregate_id: str | None,
+    compress: bool,
+    upcast: bool,
+) -> None:
     """Write all events, or one aggregate's, as lines that `import` takes.
 
-    A FILE appears, or is replaced, once it is complete.
+    A FILE appears, or is replaced, once it is complete. Events are written as they are stored, with
+    --upcast as the code of the domain reads them.
 
     \b
     Examples:
       hindsight export events.ndjson.gz
+      hindsight export today.ndjson --upcast --domain users:domain
       hindsight export --aggregate user-1 | jq .event_type
     """
+    if upcast and not domains.domains:
+        raise click.UsageError("--upcast: by whose code? give --domain or EVENT_STORE_DOMAIN")
     with open_source(url) as source:
         last = settled_position(source) if isinstance(source, EventLog) else None
-        options = {"aggregate_id": aggregate_id, "until": last}
+        options: dict[str, Any] = {"aggregate_id": aggregate_id, "until": last}
+        options["upcast"] = domains.upcast if upcast else None
         if file == "-":
             exported = _export(source, sys.stdout.buffer, compress=compress, **options)
         else:

@@ -18,6 +18,7 @@ from store.records import (
     FeedFilter,
     Tally,
     Watermark,
+    Written,
 )
 
 EVERYTHING = FeedFilter()
@@ -116,6 +117,13 @@ class EventSource(Protocol):
 
     def counts(self) -> Counts:
         """Events and aggregates, in all and by type."""
+        ...
+
+    def written(self) -> Sequence[Written]:
+        """Which schema versions are stored, by aggregate type, event type and version.
+
+        Reads every event: seconds where there are millions.
+        """
         ...
 
     def tally(

@@ -1,5 +1,6 @@
 """An NDJSON file as an `EventSource`: looked at where it is, without importing it."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from store.records import (
     FeedFilter,
     Tally,
     Watermark,
+    Written,
     utc,
 )
 from store.sources import EVERYTHING, SourceInfo, check_reading, check_width
@@ -180,6 +182,15 @@ class NdjsonSource:
 
     def counts(self) -> Counts:
         return self._index.counts()
+
+    def written(self) -> Sequence[Written]:
+        kinds = Counter(
+            (event.aggregate_type, event.event_type, event.event_version) for event in self.feed()
+        )
+        return [
+            Written(aggregate_type=kind[0], event_type=kind[1], event_version=kind[2], events=count)
+            for kind, count in sorted(kinds.items())
+        ]
 
     def tally(
         self,

@@ -3,10 +3,15 @@
 import gzip
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from typing import BinaryIO
 
+import msgspec
+from msgspec.structs import replace
+
 from store.interchange import format_line
+from store.records import Event
 from store.sources import EventSource
 
 _CHUNK = 500
@@ -20,13 +25,15 @@ def export_events(
     aggregate_id: str | None = None,
     until: int | None = None,
     compress: bool = False,
+    upcast: Callable[[Event], Event] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Write events as lines that `import_events` takes, with every field; returns how many.
 
     All in position order, or those of one aggregate. Of a store that is being written to, pass
     `settled_position` as `until`: events that commit late could be missing below it otherwise.
-    `progress` is told how many are written. The same events compress to the same bytes.
+    `progress` is told how many are written. The same events compress to the same bytes. With
+    `upcast` the lines hold the events as it gives them, else as they were written.
 
     Raises:
         AggregateNotFound: there is no such aggregate.
@@ -36,6 +43,8 @@ def export_events(
     else:
         source.aggregate(aggregate_id)
         events = source.events(aggregate_id)
+    if upcast is not None:
+        events = map(partial(_as_read, upcast), events)
     exported = 0
     with _compressed(stream) if compress else nullcontext(stream) as target:
         while lines := [format_line(event) for event in islice(events, _CHUNK)]:
@@ -44,6 +53,15 @@ def export_events(
             if progress is not None:
                 progress(exported)
     return exported
+
+
+def _as_read(upcast: Callable[[Event], Event], event: Event) -> Event:
+    """The event as if it had been written in the schema version it is read as."""
+    read = upcast(event)
+    if read is event:
+        return event
+    raw = msgspec.json.encode(read.data)
+    return replace(read, event_version=read.schema_version, raw_data=raw, digest=None)
 
 
 def _compressed(stream: BinaryIO) -> gzip.GzipFile:

@@ -172,3 +172,11 @@ def test_a_bound_without_a_time_zone_is_refused(source: EventSource) -> None:
 def test_iterators_may_be_left_early(source: EventSource) -> None:
     assert len(list(islice(source.feed(batch_size=10), 15))) == 15
     assert len(list(islice(source.feed(batch_size=10), 15))) == 15
+
+
+def test_stored_schema_versions_are_counted(source: EventSource, file: NdjsonSource) -> None:
+    found = source.written()
+    assert found == file.written()
+    assert sum(written.events for written in found) == 8_577
+    assert {(w.aggregate_type, w.event_version) for w in found} == {("permit_application", 1)}
+    assert {w.event_type: w.events for w in found} == source.counts().events_by_type

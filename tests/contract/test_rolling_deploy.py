@@ -1,6 +1,8 @@
 """Old code and new code side by side on one store, as in a rolling deploy."""
 
+import json
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from store import (
     none,
 )
 from store.errors import ApplyFailed, SchemaTooNew
+from store.transfer import export_events
 
 
 class Total(Struct, frozen=True):
@@ -175,3 +178,24 @@ def test_a_renamed_event_is_read_by_its_old_name(store_url: str) -> None:
     ]
     assert [e.data["currency"] for e in upcasted] == ["DEM", "EUR"]
     assert upcasted[0].raw_data == b'{"amount":5}'
+
+
+def test_an_export_is_as_stored_or_as_the_code_reads_it(sides: Sides) -> None:
+    old, new = sides
+    pay(old, "a", 1)
+    pay(new, "a", 2)
+    stored, read = BytesIO(), BytesIO()
+    export_events(new.log, stored)
+    export_events(new.log, read, upcast=new.domains.upcast)
+    lines = [json.loads(line) for line in stored.getvalue().splitlines()]
+    assert [(line["schema_version"], line["data"]) for line in lines] == [
+        (1, {"amount": 1}),
+        (2, {"amount": 2, "currency": "EUR"}),
+    ]
+    lines = [json.loads(line) for line in read.getvalue().splitlines()]
+    assert [(line["schema_version"], line["data"]) for line in lines] == [
+        (2, {"amount": 1, "currency": "DEM"}),
+        (2, {"amount": 2, "currency": "EUR"}),
+    ]
+    with pytest.raises(ApplyFailed, match=r"position 2.*newer than 1"):
+        export_events(old.log, BytesIO(), upcast=old.domains.upcast)

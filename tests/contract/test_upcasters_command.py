@@ -1,7 +1,6 @@
-"""`hindsight upcasters`: which versions are stored, whether they can be read, and what comes out."""
+"""`hindsight upcasters`: which versions are stored, which are read, and what comes out."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from click.testing import CliRunner, Result
 from store import Hindsight, NewEvent, any_
 from store.cli import hindsight
 
-DOMAIN = '''
+DOMAIN = """
 from typing import Any
 from msgspec import Struct
 from store import Aggregate, Domain, Upcaster
@@ -36,11 +35,11 @@ def total_counted(data: Any) -> Any:
 order = Aggregate("order", initial=Order(), events=[Placed], apply=apply, upcasters=[
     Upcaster("Placed", 1, 2, customer_named), Upcaster("Placed", 2, 3, total_counted)])
 domain = Domain("orders", aggregates=[order])
-'''
+"""
 
 
 @pytest.fixture
-def run(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def run(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "ordering.py").write_text(DOMAIN)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -48,7 +47,7 @@ def run(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         options = ["upcasters", "--url", store_url, "--domain", "ordering:domain", *arguments]
         return CliRunner().invoke(hindsight, options)
 
-    yield call
+    return call
 
 
 def store_events(url: str, *events: tuple[str, dict[str, Any], int]) -> None:
