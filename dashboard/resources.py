@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import streamlit as st
+from msgspec import Struct
 
 from dashboard.activity import Activity
 from dashboard.outline import Outlines
@@ -12,59 +12,69 @@ from store.domain import Domains
 from store.repository import Repository
 from store.sources import EventSource
 
-_sources: list[EventSource] = []
-_activities: list[Activity] = []
-_domains: list[Domains] = []
-_files: list[str | None] = []
+
+class _Shared(Struct, frozen=True, kw_only=True):
+    source: EventSource
+    domains: Domains
+    file: str | None
+    activity: Activity
+    outlines: Outlines
+    states: States
+
+
+_shared: list[_Shared] = []
 
 
 @contextmanager
 def shared(source: EventSource, domains: Domains, *, file: str | None = None) -> Iterator[None]:
-    """Let the pages read `source`, folded by `domains`, within the block.
+    """Let the pages read `source`, read and folded by `domains`, within the block.
 
     `file` is where the source lies, if it is an event file.
     """
-    counted = Activity(source)
-    _sources.append(source)
-    _activities.append(counted)
-    _domains.append(domains)
-    _files.append(file)
+    now = _Shared(
+        source=source,
+        domains=domains,
+        file=file,
+        activity=Activity(source),
+        outlines=Outlines(source),
+        states=States(source, Repository(source, domains)),
+    )
+    _shared.append(now)
     try:
         yield
     finally:
-        _files.pop()
-        _domains.remove(domains)
-        _activities.remove(counted)
-        _sources.remove(source)
-        counted.close()
-        st.cache_resource.clear()
+        _shared.remove(now)
+        now.activity.close()
 
 
 def source() -> EventSource:
     """The source that is served."""
-    return _sources[-1]
+    return _shared[-1].source
+
+
+def domains() -> Domains:
+    """Whose code events are read and folded by."""
+    return _shared[-1].domains
 
 
 def file() -> str | None:
     """Where the source lies if it is an event file; a store is named by the environment."""
-    return _files[-1]
+    return _shared[-1].file
 
 
-@st.cache_resource(show_spinner=False)
 def outlines() -> Outlines:
     """Outlines of the aggregates that were looked at lately."""
-    return Outlines(source())
+    return _shared[-1].outlines
 
 
-@st.cache_resource(show_spinner=False)
 def states() -> States:
     """States of the aggregates that were looked at lately."""
-    return States(source(), Repository(source(), _domains[-1]))
+    return _shared[-1].states
 
 
 def activity() -> Activity:
     """How much happened when, by type; exact once it has counted everything."""
-    return _activities[-1]
+    return _shared[-1].activity
 
 
 def is_empty() -> bool:

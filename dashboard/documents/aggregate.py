@@ -19,7 +19,7 @@ from dashboard.outline import Outline
 from dashboard.parameters import number, required, stretch
 from dashboard.related import Node, related
 from dashboard.states import ABSENT, Change
-from store.errors import VersionNotFound
+from store.errors import ApplyFailed, VersionNotFound
 from store.interchange import format_line
 from store.records import AggregateSummary, Event
 
@@ -70,7 +70,11 @@ class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Full(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in full. What is too long to be shown as a tree is None here and has its size."""
+    """An event in full. What is too long to be shown as a tree is None here and has its size.
+
+    `data` is as the code reads it today: of type `read_as` in `schema_version`. What it cannot read
+    is `unreadable` for a reason, and as it is stored.
+    """
 
     aggregate_id: str
     aggregate_type: str
@@ -80,6 +84,8 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str
     event_version: int
     schema_version: int
+    read_as: str
+    unreadable: str | None
     correlation_id: str | None
     causation_id: str | None
     actor: str | None
@@ -181,6 +187,7 @@ def event(params: Mapping[str, str]) -> Full:
     """One event: `aggregate`, `version`."""
     found = _event(params)
     _, outline = _outline(params)
+    read, unreadable = _read(found)
     return Full(
         aggregate_id=found.aggregate_id,
         aggregate_type=found.aggregate_type,
@@ -189,14 +196,16 @@ def event(params: Mapping[str, str]) -> Full:
         event_id=found.event_id,
         event_type=found.event_type,
         event_version=found.event_version,
-        schema_version=found.schema_version,
+        schema_version=read.schema_version,
+        read_as=read.event_type,
+        unreadable=unreadable,
         correlation_id=found.correlation_id,
         causation_id=found.causation_id,
         actor=found.actor,
         occurred_at=found.occurred_at,
         recorded_at=found.recorded_at,
         digest=None if found.digest is None else found.digest.hex(),
-        data=_text(found.raw_data),
+        data=_text(found.raw_data if read is found else msgspec.json.encode(read.data)),
         data_bytes=len(found.raw_data),
         metadata=_text(found.raw_metadata),
         metadata_bytes=len(found.raw_metadata),
@@ -278,6 +287,14 @@ def _event(params: Mapping[str, str]) -> Event:
         head = source.aggregate(aggregate_id)
         raise VersionNotFound(aggregate_id, version, newest=head.version)
     return found
+
+
+def _read(event: Event) -> tuple[Event, str | None]:
+    """The event as the code reads it, or as it is stored and why it cannot be read."""
+    try:
+        return resources.domains().upcast(event), None
+    except ApplyFailed as error:
+        return event, " ".join(str(error).split())
 
 
 def _row(event: Event, outline: Outline) -> Row:

@@ -96,7 +96,7 @@ export class EventPanel {
         ["By", event.actor === null ? h("span", { class: "faint" }, "not recorded") : h("bdi", {}, event.actor)],
       ]),
       section("What it changed", "changed", this.changes, true),
-      section("Data", "data", payload(event, "data"), true),
+      section("Data", "data", [readAs(event), payload(event, "data")], true),
       section("State after", "state", this.state, true),
       this.family,
       section("Identity", "identity", facts(identity(event)), true),
@@ -218,11 +218,13 @@ function identity(event) {
     ["Event id", code(event.event_id)],
     event.correlation_id !== null && ["Correlation id", filterLink("correlation", event.correlation_id)],
     event.causation_id !== null && ["Causation id", code(event.causation_id)],
-    ["Written as", `schema version ${event.event_version}`],
-    ["Read as", `schema version ${event.schema_version}`],
+    ["Written as", written(event.event_type, event.event_version)],
+    ["Read as", event.unreadable ? "this code cannot read it" : written(event.read_as, event.schema_version)],
     event.digest && ["Digest", code(event.digest)],
   ];
 }
+
+const written = (type, version) => [h("bdi", {}, type), ` in schema version ${number(version)}`];
 
 function code(value) {
   return h("span", { class: "id" }, h("code", {}, value), copyButton("", `Copy ${value}`, async () => value));
@@ -236,6 +238,13 @@ function payload(event, part) {
     return h("p", { class: "faint" }, `${number(event[`${part}_bytes`])} bytes are too many for a tree. Look at them as raw bytes.`);
   }
   return tree(event[part]);
+}
+
+// Says so where the data shown is not what is stored.
+function readAs(event) {
+  if (event.unreadable) return alertBox(`As it is stored: ${event.unreadable}`);
+  if (event.event_version === event.schema_version && event.event_type === event.read_as) return null;
+  return h("p", { class: "faint" }, `Written in schema version ${number(event.event_version)}, shown as it is read today, in ${number(event.schema_version)}.`);
 }
 
 function rawSection(event) {

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.testclient import TestClient
 
+import users
 from dashboard import resources, routes
 from dashboard.routes import DOCUMENTS
 from store import Context, Hindsight, NewEvent, any_
@@ -73,6 +74,25 @@ def test_an_event_is_given_letter_by_letter(client: TestClient, log: Path) -> No
     raw = document(client, "raw", **AWS)
     assert raw["data"] == full["data"]
     assert client.get("/documents/bytes", params=AWS).text == full["data"]
+
+
+def test_an_old_event_is_shown_as_it_is_read_beside_its_bytes(sqlite_url: str) -> None:
+    old = NewEvent("LoginInfoUpdated", {"at": "2026-01-31T12:00:00Z", "ip_address": "192.0.2.1"})
+    newer = NewEvent("LoginInfoUpdated", {}, schema_version=9)
+    with Hindsight(sqlite_url, domain=users.domain) as store:
+        store.append("user", "u", [old, newer], expected=any_())
+        with resources.shared(store.log, store.domains):
+            first, second = (
+                DOCUMENTS["event"](QueryParams({"aggregate": "u", "version": version}))
+                for version in ("1", "2")
+            )
+            raw = DOCUMENTS["raw"](QueryParams({"aggregate": "u", "version": "1"}))
+    assert (first.event_version, first.schema_version, first.unreadable) == (1, 3, None)
+    client = {"ip_address": "192.0.2.1", "user_agent": None}
+    assert json.loads(first.data) == {"at": "2026-01-31T12:00:00Z", "client": client}
+    assert json.loads(raw.data) == old.data
+    assert (second.schema_version, second.data) == (9, "{}")
+    assert "schema version 9, newer than 3" in second.unreadable
 
 
 def test_without_a_version_the_newest_event_is_given(client: TestClient) -> None:
@@ -179,6 +199,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a search takes as long as a reader's patience
 @given(
     name=st.sampled_from(sorted(DOCUMENTS)),
     params=st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=6),
