@@ -1,5 +1,6 @@
 """Several aggregates on one time axis, and which event caused which."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -81,7 +82,7 @@ def swimlanes(params: QueryParams) -> Swimlanes:
         whole[1] if until is None else to_microseconds(until),
         collapse=params.get("idle") != "shown",
     )
-    lanes = _lanes(shown)
+    lanes = _lanes(events, shown)
     places = _places(axis, shown)
     return Swimlanes(
         axis=axis,
@@ -130,15 +131,13 @@ def _within(event: Event, since: datetime | None, until: datetime | None) -> boo
     )
 
 
-def _lanes(events: Sequence[Event]) -> tuple[SwimLane, ...]:
-    counts: dict[str, int] = {}
-    types: dict[str, str] = {}
-    for event in events:
-        counts[event.aggregate_id] = counts.get(event.aggregate_id, 0) + 1
-        types[event.aggregate_id] = event.aggregate_type
+def _lanes(events: Sequence[Event], shown: Sequence[Event]) -> tuple[SwimLane, ...]:
+    """A lane for each aggregate: looking closer takes none away."""
+    types = {event.aggregate_id: event.aggregate_type for event in events}
+    counts = Counter(event.aggregate_id for event in shown)
     return tuple(
-        SwimLane(aggregate_id=one, aggregate_type=types[one], events=count)
-        for one, count in islice(counts.items(), MOST_LANES)
+        SwimLane(aggregate_id=one, aggregate_type=kind, events=counts[one])
+        for one, kind in islice(types.items(), MOST_LANES)
     )
 
 

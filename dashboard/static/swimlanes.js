@@ -86,7 +86,8 @@ export class SwimlanesView {
       show(this.problem);
       this.content.hidden = false;
       this.#draw();
-      this.list.update(found.rows, { empty: "No event lies in this stretch of time." });
+      this.list.update(found.rows, { empty: found.lanes.length ? "No event lies in this stretch of time." : "No event has this correlation id." });
+      this.#point();
     } catch (error) {
       this.found = null;
       this.content.hidden = true;
@@ -137,7 +138,7 @@ export class SwimlanesView {
 
   #drawTitle() {
     const { correlation, lane } = this.view;
-    const lasting = this.found ? `${plural(this.found.events, "event")} of ${plural(this.found.lanes.length, "aggregate")} within ${span(this.found.whole[1] - this.found.whole[0])}` : "";
+    const lasting = this.found ? `${plural(this.found.events, "event")} of ${plural(this.found.lanes.length, "aggregate")} within ${span(this.found.whole[1] - 1 - this.found.whole[0])}` : "";
     show(
       this.title,
       h("div", { class: "crumbs" }, link(address({}), () => go({}), {}, "All events"), " / Swimlanes"),
@@ -162,7 +163,7 @@ export class SwimlanesView {
       this.found.axis.idle.length || !collapsed
         ? button("Collapse idle time", { pressed: collapsed ? "true" : "false", onclick: () => this.#go({ idle: collapsed ? "shown" : undefined }) })
         : null,
-      h("span", { class: "faint right" }, this.found.arrows.length ? "Arrows lead from cause to effect" : "No event here says which one caused it"),
+      h("span", { class: "faint right" }, this.found.arrows.length ? "Arrows lead from cause to effect; keys ← → step through all lanes" : "Keys ← → step through all lanes"),
     );
   }
 }
