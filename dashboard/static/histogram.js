@@ -84,10 +84,8 @@ export class Histogram {
         const x1 = this.axis.at(start + index * length);
         const x2 = this.axis.at(start + (index + 1) * length);
         let y = foot;
-        return counts.map((count, kind) => {
-          if (!count) return null;
-          // What is there can be seen, however little it is beside the rest.
-          const height = Math.max((count / most) * room, 1);
+        return stacked(counts, room / most).map((height, kind) => {
+          if (!height) return null;
           y -= height;
           return s("rect", { class: look(types[kind]), x: x1 + 0.5, y, width: Math.max(x2 - x1 - 1, 1), height });
         });
@@ -161,6 +159,15 @@ export class Histogram {
     this.tip.style.right = right ? `${this.width - x + 12}px` : "";
     this.tip.style.top = "24px";
   }
+}
+
+// The heights of a bar's parts. What is there can be seen, however little it is beside the rest; what
+// that takes, the largest part gives, so that the bar is as high as its sum.
+function stacked(counts, scale) {
+  const heights = counts.map((count) => count && Math.max(count * scale, 1));
+  const largest = heights.indexOf(Math.max(...heights));
+  heights[largest] = Math.max(heights[largest] - (total(heights) - total(counts) * scale), Math.min(heights[largest], 1));
+  return heights;
 }
 
 const total = (counts) => counts.reduce((sum, count) => sum + count, 0);

@@ -1,7 +1,7 @@
 // The whole store: when how much happened, which events there are, and what arrives just now.
 
 import { Latest, documentAddress, load } from "./documents.js";
-import { alertBox, button, h, icon, number, plural, show } from "./dom.js";
+import { alertBox, button, h, icon, number, plural, scrollToTop, show } from "./dom.js";
 import { finding } from "./finder.js";
 import { EventList } from "./eventlist.js";
 import { Histogram } from "./histogram.js";
@@ -12,7 +12,11 @@ import { go } from "./view.js";
 const POLL = 1000;
 const FEW_TYPES = 12;
 const MOST_NEW = 1000;
-const FILTERS = ["type", "kind", "since", "until", "correlation", "actor", "contains", "path", "equals"];
+const BELOW_HEADER = 60;
+const PAGE = 50;
+// What the bars know of; payloads are no column, so their filters narrow the list only.
+const COLUMNS = ["type", "kind", "since", "until", "correlation", "actor"];
+const FILTERS = [...COLUMNS, "contains", "path", "equals"];
 const TEXTS = [
   ["actor", "By", "Who, exactly as recorded"],
   ["correlation", "Correlation id", "Exactly as recorded"],
@@ -32,7 +36,7 @@ export class StoreView {
     this.histogram = new Histogram({ narrow: (since, until) => this.#go({ since: iso(since), until: iso(until) }) });
     this.types = h("div", { class: "chips", role: "group", "aria-label": "Event types" });
     this.form = h("form", { class: "filters", "aria-label": "Filters", onsubmit: (event) => event.preventDefault() });
-    this.tools = h("div", { class: "tools" });
+    this.tools = h("div", { class: "tools heads" });
     this.list = new EventList({
       label: "Events of the store",
       columns: ["occurred", "aggregate", "type", "version", "actor", "data"],
@@ -43,6 +47,7 @@ export class StoreView {
     this.content = h("div", { class: "store" }, this.figures, this.histogram.element, this.types, this.form, this.tools, this.list.element, this.progress);
     this.element = h("div", {}, this.empty, this.content);
     this.content.hidden = true;
+    if (store) this.learn(store);
     this.timer = setInterval(() => this.#listen(), POLL);
   }
 
@@ -60,7 +65,9 @@ export class StoreView {
     this.#drawFilters();
     this.#drawTools();
     const work = [];
-    if (!same(FILTERS)) work.push(this.#loadActivity());
+    if (!same(COLUMNS)) work.push(this.#loadActivity());
+    else if (this.activity && !same(FILTERS)) this.#drawActivity();
+    if (!same(FILTERS)) this.newest = undefined;
     if (!same([...FILTERS, "before", "after"])) work.push(this.#loadPage());
     await Promise.all(work);
   }
@@ -68,15 +75,19 @@ export class StoreView {
   // The store has been counted a little further, or has grown.
   learn(store) {
     const grown = this.store?.events !== store.events;
+    const filled = this.store?.empty && !store.empty;
     this.store = store;
     show(this.empty, store.empty ? howToFill() : null);
     this.content.hidden = store.empty;
     this.#drawFigures();
-    if (grown && this.view) {
+    if (!this.view) return;
+    if (grown) {
       this.#drawTypes();
       this.#drawFilters();
-      if (!store.complete || this.view.live) this.#loadActivity();
     }
+    if (this.activity && !this.activity.complete) this.#loadActivity();
+    else if (grown && (filled || this.view.live)) this.#loadActivity();
+    if (filled) this.#loadPage();
   }
 
   redraw() {
@@ -108,10 +119,12 @@ export class StoreView {
     go({ ...this.view, before: undefined, after: undefined, ...change }, options);
   }
 
+  #asked(names) {
+    return Object.fromEntries(names.map((name) => [name, this.view[name]]));
+  }
+
   get #wanted() {
-    const wanted = {};
-    for (const name of FILTERS) wanted[name] = this.view[name];
-    return wanted;
+    return this.#asked(FILTERS);
   }
 
   get #filtered() {
@@ -120,7 +133,7 @@ export class StoreView {
 
   async #loadActivity() {
     try {
-      const found = await this.#activity.run((signal) => load("activity", this.#wanted, signal));
+      const found = await this.#activity.run((signal) => load("activity", this.#asked(COLUMNS), signal));
       if (!found) return;
       this.activity = found;
       this.#drawActivity();
@@ -146,6 +159,7 @@ export class StoreView {
       const found = await this.#search.run((signal) => load("search", { ...this.#wanted, before, after }, signal));
       if (!found) return;
       this.page = found;
+      if (before === undefined && after === undefined) this.newest = found.rows[0]?.position;
       this.#drawPage();
     } catch (error) {
       this.page = null;
@@ -156,11 +170,13 @@ export class StoreView {
 
   async #further() {
     show(this.progress, h("span", { class: "faint" }, "Searching …"));
-    const { page } = this;
+    const newer = this.view.after !== undefined;
+    const from = newer ? { after: this.page.reached } : { before: this.page.reached };
     try {
-      const found = await this.#search.run((signal) => load("search", { ...this.#wanted, before: page.reached }, signal));
+      const found = await this.#search.run((signal) => load("search", { ...this.#wanted, ...from }, signal));
       if (!found) return;
-      this.page = { ...found, rows: [...page.rows, ...found.rows], scanned: page.scanned + found.scanned };
+      const { rows, scanned } = this.page;
+      this.page = { ...found, rows: newer ? [...found.rows, ...rows] : [...rows, ...found.rows], scanned: scanned + found.scanned };
       this.#drawPage();
     } catch (error) {
       show(this.progress, alertBox(error.message));
@@ -176,13 +192,18 @@ export class StoreView {
 
   #drawProgress() {
     const { rows, finished, reached, scanned, full } = this.page;
-    if (finished || full || this.view.after !== undefined) {
+    if (finished || full) {
       show(this.progress);
       return;
     }
+    const { before, after } = this.view;
+    const where =
+      after !== undefined
+        ? `in the ${number(scanned)} after #${number(after)}, up to #${number(reached)}`
+        : `in the ${number(scanned)} ${before === undefined ? "newest" : `before #${number(before)}`}, back to #${number(reached)}`;
     show(
       this.progress,
-      h("span", {}, `${plural(rows.length, "event")} found in the ${number(scanned)} newest, back to #${number(reached)}.`),
+      h("span", {}, `${plural(rows.length, "event")} found ${where}.`),
       button("Search further", { icon: "search", onclick: () => this.#further() }),
     );
   }
@@ -252,10 +273,10 @@ export class StoreView {
     this.clear.disabled = !this.#filtered;
   }
 
+  // Without names: a field called "contains" would stand in for the form's method of that name.
   #field(name, hint) {
     return h("input", {
       type: "text",
-      name,
       placeholder: hint,
       autocomplete: "off",
       spellcheck: "false",
@@ -293,7 +314,7 @@ export class StoreView {
   #hasOlder() {
     const { page, view } = this;
     if (!page?.rows.length) return false;
-    return view.after !== undefined ? Number(view.after) > 0 || page.rows.at(-1).position > 1 : page.full;
+    return view.after !== undefined ? Number(view.after) > 0 : page.full && !page.finished;
   }
 
   #older() {
@@ -304,7 +325,7 @@ export class StoreView {
     const { page, view } = this;
     if (view.before === undefined && view.after === undefined) return;
     // Nothing newer is left, or nothing is there to go on from: the newest page.
-    if (!page?.rows.length || (view.after !== undefined && !page.full)) this.#go({});
+    if (!page?.rows.length || (view.after !== undefined && page.finished)) this.#go({});
     else this.#go({ after: page.rows[0].position });
   }
 
@@ -315,29 +336,41 @@ export class StoreView {
       if (!view?.live && this.news) this.#tell(null);
       return;
     }
-    const newest = this.seen ?? page.rows[0]?.position ?? 0;
     const paged = view.before !== undefined || view.after !== undefined;
     try {
-      const atTop = this.list.element.getBoundingClientRect().top > 0;
+      // A list that was opened further back has not seen the newest event yet.
+      this.newest ??= (await load("search", { limit: 1 })).rows[0]?.position ?? 0;
+      const atTop = this.list.element.getBoundingClientRect().top > BELOW_HEADER;
       if (atTop && !paged) {
         const found = await this.#tail.run((signal) => load("search", this.#wanted, signal));
-        // Even a late event, whose position is lower than what is shown, has its place here.
-        if (found && this.view === view && positions(found) !== positions(this.page)) this.#join(found);
+        if (found && this.view === view && this.page === page) this.#join(found);
         return;
       }
-      const { count } = (await this.#tail.run((signal) => load("later", { ...this.#wanted, after: newest }, signal))) ?? {};
+      const { count } = (await this.#tail.run((signal) => load("later", { ...this.#wanted, after: this.newest }, signal))) ?? {};
       if (count !== undefined) this.#tell(count ? `${count >= MOST_NEW ? `${number(MOST_NEW)}+` : number(count)} new` : null);
-    } catch (error) {
-      show(this.progress, alertBox(error.message));
+    } catch {
+      // The page says that the server is gone; when it is back, this goes on.
     }
   }
 
+  // Even a late event, whose position is lower than what is shown, has its place here; what a
+  // further search found stays.
   #join(found) {
-    const known = new Set(this.page.rows.map((row) => row.position));
-    this.page = found;
-    this.#drawPage();
-    for (const row of this.list.body.children) row.classList.toggle("fresh", !known.has(Number(row.dataset.position)));
+    const { page } = this;
+    this.newest = found.rows[0]?.position ?? this.newest;
     this.#tell(null);
+    const known = new Map(page.rows.map((row) => [row.position, row]));
+    const fresh = found.rows.filter((row) => !known.has(row.position));
+    if (!fresh.length) return;
+    const all = [...fresh, ...page.rows].sort((one, other) => other.position - one.position);
+    const rows = all.slice(0, Math.max(PAGE, page.rows.length));
+    this.page = { ...page, rows, full: page.full || rows.length >= PAGE, finished: page.finished && rows.length === all.length };
+    const marked = this.list.body.querySelector("tr[aria-current]")?.dataset.position;
+    this.#drawPage();
+    for (const row of this.list.body.children) {
+      row.classList.toggle("fresh", !known.has(Number(row.dataset.position)));
+      if (row.dataset.position === marked) row.setAttribute("aria-current", "true");
+    }
   }
 
   #tell(news) {
@@ -348,13 +381,11 @@ export class StoreView {
 
   #catchUp() {
     this.news = null;
-    this.element.scrollIntoView({ block: "start" });
+    scrollToTop(this.element);
     this.#go({});
     this.#loadPage();
   }
 }
-
-const positions = (page) => page.rows.map((row) => row.position).join();
 
 function howToFill() {
   const command = (text) => h("pre", { class: "code" }, text);

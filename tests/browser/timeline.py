@@ -74,3 +74,34 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.move((start[0] + end[0]) / 2, end[1], steps=4)
     page.mouse.move(*end, steps=4)
     page.mouse.up()
+
+
+def bars(page: Page) -> Locator:
+    """The parts of the histogram's bars."""
+    return page.locator(".bars rect[class*=look]")
+
+
+def bar_at(page: Page, index: int) -> tuple[float, float]:
+    """Where a part of a bar stands, in pixels of the window."""
+    box = bars(page).nth(index).bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def type_chip(page: Page, name: str) -> Locator:
+    """The histogram's legend for an event type, which filters by it."""
+    return page.get_by_role("group", name="Event types").get_by_role("button", name=name)
+
+
+def positions(page: Page) -> list[int]:
+    """The positions of the events in the store's list, as they stand there."""
+    found: list[int] = rows(page, STORE).evaluate_all(
+        "rows => rows.map(row => +row.dataset.position)"
+    )
+    return found
+
+
+def scroll(page: Page, pixels: int) -> None:
+    """Turn the wheel over the list of the store's events."""
+    page.mouse.move(700, 700)
+    page.mouse.wheel(0, pixels)
