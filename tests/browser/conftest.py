@@ -25,7 +25,7 @@ def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
     def start(source: str | Path) -> str:
         key = str(source)
         if key not in running:
-            running[key] = _start(key, pytestconfig.rootpath)
+            running[key] = started(key, pytestconfig.rootpath)
         return running[key][1]
 
     yield start
@@ -37,7 +37,8 @@ def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
         process.stdout.close()
 
 
-def _start(source: str, root: Path) -> tuple[subprocess.Popen[str], str]:
+def started(source: str, root: Path) -> tuple[subprocess.Popen[str], str]:
+    """A server over a source, and the address it listens on."""
     command = [sys.executable, "-m", "dashboard", "--source", source, "--port", "0"]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
