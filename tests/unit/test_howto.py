@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -87,6 +88,20 @@ def test_what_the_page_has_typed_prints_what_it_says(shop: Path) -> None:
     ]
     for each in typed:
         done = run(shop, *each.line.split(), **each.exported)
+        if each.printed:
+            assert done.stdout == each.printed
+        assert done.returncode == (2 if each.printed.startswith("error: ") else 0), done.stdout
+
+
+@pytest.mark.slow
+def test_an_event_changes_as_the_page_says(tmp_path: Path) -> None:
+    text = page("when-an-event-changes.md")
+    [(name, content)] = _FILE.findall(text)
+    (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 7
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
         if each.printed:
             assert done.stdout == each.printed
         assert done.returncode == (2 if each.printed.startswith("error: ") else 0), done.stdout
