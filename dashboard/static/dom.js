@@ -62,7 +62,10 @@ export const link = (address, follow, properties, ...children) =>
     ...children,
   );
 
-export const number = (value) => value.toLocaleString("en-US");
+// One formatter for all: toLocaleString makes a new one for every number.
+const formatter = new Intl.NumberFormat("en-US");
+
+export const number = (value) => formatter.format(value);
 
 export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 
