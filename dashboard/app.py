@@ -11,17 +11,18 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard import resources
-from dashboard.routes import routes
+from dashboard.routes import assets_digest, routes
 from store.domain import Domains
 from store.errors import EventStoreError
 from store.sources import EventSource
 
 MAIN_SCRIPT = Path(__file__).with_name("main.py")
+STREAMLIT_PAGE = Path(st.__file__).with_name("static") / "index.html"
 
 # Streamlit compiles v2 components from blob: URLs and styles its elements inline.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -82,6 +83,15 @@ def readyz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
+def timeline(_request: Request) -> Response:
+    """Streamlit's document, which loads the Timeline beside Streamlit and not after it."""
+    page = STREAMLIT_PAGE.read_text()
+    script = f'<script type="module" src="./assets/{assets_digest()}/early.js"></script>'
+    return HTMLResponse(
+        page.replace("<head>", f"<head>{script}", 1), headers={"cache-control": "no-cache"}
+    )
+
+
 def create_app(
     source: EventSource,
     *,
@@ -109,7 +119,12 @@ def create_app(
     return st.App(
         MAIN_SCRIPT,
         lifespan=lifespan,
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *routes()],
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/timeline", timeline),
+            *routes(),
+        ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts)),
             Middleware(SecurityHeaders),

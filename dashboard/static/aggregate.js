@@ -23,7 +23,11 @@ export class AggregateView {
       closer: (since, until) => this.#zoomTo(since, Math.max(until, since + SHORTEST)),
     });
     this.tools = h("div", { class: "tools" });
-    this.list = new EventList({ label: "Events of the aggregate", href: (row) => ({ ...this.view, version: row.version, at: undefined }) });
+    this.list = new EventList({
+      label: "Events of the aggregate",
+      href: (row) => ({ ...this.view, version: row.version, at: undefined }),
+      expect: (row) => this.panel.expect(this.view.aggregate, row.version),
+    });
     this.pager = h("div", { class: "tools" });
     this.panel = new EventPanel();
     this.news = h("div", { class: "news", role: "status" });
@@ -111,16 +115,16 @@ export class AggregateView {
   }
 
   async #loadEvent(page) {
+    const { aggregate, since, until } = this.view;
     let { version } = this.view;
-    if (version === undefined) {
-      const { list } = this.view;
+    if (version === undefined && (since !== undefined || until !== undefined)) {
       const rows = (await page)?.rows ?? this.list.rows;
       if (!rows?.length) return;
-      version = list === "oldest" ? Math.max(...rows.map((row) => row.version)) : rows[0].version;
-      this.list.choose(version);
+      version = Math.max(...rows.map((row) => row.version));
     }
-    const found = await this.panel.update(this.view.aggregate, version);
+    const found = await this.panel.update(aggregate, version);
     if (!found || found.aggregate_id !== this.view.aggregate) return;
+    this.list.choose(found.version);
     this.#point();
   }
 

@@ -12,12 +12,12 @@ const SPINNER_AFTER = 250;
 const DEEPEST = 12;
 const COPIED_FOR = 1500;
 const LOOK_AHEAD_AFTER = 60;
+const MOST_NEAR = 40;
 
 const keyOf = (aggregate, version) => `${version} ${aggregate}`;
 
 export class EventPanel {
   #event = new Latest();
-  #effect = new Latest();
   #related = new Latest();
   #near = new Map();
 
@@ -32,11 +32,17 @@ export class EventPanel {
   }
 
   // Shows the event, and then what takes longer to find: its effect and its relatives.
+  // Without a version the newest is shown.
   async update(aggregate, version) {
-    const asked = { aggregate, version };
-    let found = this.#near.get(keyOf(aggregate, version));
+    let found;
+    let folding;
     try {
-      found ??= await this.#event.run((signal) => load("event", asked, signal));
+      found = await this.#event.run(async (signal) => {
+        const near = this.#near.get(keyOf(aggregate, version));
+        folding = near?.effect ?? load("effect", { aggregate, version }, signal);
+        folding.catch(() => {}); // Told where it is awaited, if it still is.
+        return near ? near.event : load("event", { aggregate, version }, signal);
+      });
     } catch (error) {
       this.fail(error);
       return null;
@@ -44,27 +50,33 @@ export class EventPanel {
     if (!found) return null;
     this.shown = found;
     this.#draw(found);
-    this.#fold(asked);
+    this.#fold(found, folding);
     this.#relatives(found);
     clearTimeout(this.ahead);
     this.ahead = setTimeout(() => this.#lookAhead(found), LOOK_AHEAD_AFTER);
     return found;
   }
 
-  // The events that the next key may ask for. An event never changes; its neighbours do, while it
-  // is the newest, so that one is asked for again.
+  // Fetches an event that may be asked for next. It never changes, but its neighbours do while it
+  // is the newest, so that one is fetched again when it is asked for.
+  async expect(aggregate, version) {
+    const key = keyOf(aggregate, version);
+    if (this.#near.has(key)) return;
+    const asked = { aggregate, version };
+    const effect = load("effect", asked);
+    effect.catch(() => this.#near.delete(key)); // Who asks for the event asks again and is told.
+    try {
+      const event = await load("event", asked);
+      if (event.neighbours.following !== null) this.#near.set(key, { event, effect });
+    } catch {
+      return; // The same.
+    }
+    for (const old of [...this.#near.keys()].slice(0, -MOST_NEAR)) this.#near.delete(old);
+  }
+
   async #lookAhead({ aggregate_id: aggregate, neighbours }) {
-    const wanted = [neighbours.previous, neighbours.following].filter((version) => version !== null);
-    const known = this.#near;
-    this.#near = new Map();
-    for (const version of wanted) {
-      const key = keyOf(aggregate, version);
-      try {
-        const event = known.get(key) ?? (await load("event", { aggregate, version }));
-        if (event.neighbours.following !== null) this.#near.set(key, event);
-      } catch {
-        return; // Whoever steps there asks again and is told why not.
-      }
+    for (const version of [neighbours.previous, neighbours.following]) {
+      if (version !== null) await this.expect(aggregate, version);
     }
   }
 
@@ -136,16 +148,28 @@ export class EventPanel {
     );
   }
 
-  async #fold(asked) {
-    const waiting = setTimeout(() => show(this.changes, h("p", { class: "faint" }, "Folding the events …")), SPINNER_AFTER);
-    try {
-      const found = await this.#effect.run((signal) => load("effect", asked, signal));
-      if (found) this.#drawEffect(found);
-    } catch (error) {
-      show(this.changes, alertBox(error.message));
+  async #fold(event, folding) {
+    // What stands there is another event's: it keeps its room until the answer comes, unseen.
+    const parts = [this.changes, this.state];
+    for (const part of parts) part.classList.add("stale");
+    const current = () => this.shown === event;
+    const waiting = setTimeout(() => {
+      if (!current()) return;
+      for (const part of parts) part.classList.remove("stale");
+      show(this.changes, h("p", { class: "faint" }, "Folding the events …"));
       show(this.state);
+    }, SPINNER_AFTER);
+    try {
+      const effect = await folding;
+      if (current()) this.#drawEffect(effect);
+    } catch (error) {
+      if (current()) {
+        show(this.changes, alertBox(error.message));
+        show(this.state);
+      }
     } finally {
       clearTimeout(waiting);
+      if (current()) for (const part of parts) part.classList.remove("stale");
     }
   }
 

@@ -5,6 +5,7 @@ import { typeName } from "./looks.js";
 import { relative, span, stamp, zoneName } from "./moments.js";
 import { address, go } from "./view.js";
 
+const DWELL = 40;
 const COLUMNS = {
   version: { name: "Version", kind: "number" },
   occurred: { name: "Occurred" },
@@ -16,9 +17,10 @@ const COLUMNS = {
 };
 
 export class EventList {
-  // `href(row)` is the view a row leads to.
-  constructor({ label, href, columns = ["version", "occurred", "gap", "type", "actor", "data"] }) {
+  // `href(row)` is the view a row leads to; `expect(row)` hears of a row that is pointed at.
+  constructor({ label, href, expect = () => {}, columns = ["version", "occurred", "gap", "type", "actor", "data"] }) {
     this.href = href;
+    this.expect = expect;
     this.columns = columns;
     this.rows = null;
     this.head = h("thead", {});
@@ -74,7 +76,11 @@ export class EventList {
       actor: () => h("td", { class: "clip actor", title: row.actor }, h("bdi", {}, row.actor ?? "")),
       data: () => h("td", { class: "wide" }, h("bdi", {}, row.summary)),
     };
-    const made = h("tr", { onclick: () => this.#follow(view) }, this.columns.map((name) => cells[name]()));
+    const pointed = {
+      onpointerenter: () => (this.dwelling = setTimeout(() => this.expect(row), DWELL)),
+      onpointerleave: () => clearTimeout(this.dwelling),
+    };
+    const made = h("tr", { onclick: () => this.#follow(view), ...pointed }, this.columns.map((name) => cells[name]()));
     made.dataset.version = row.version;
     made.dataset.position = row.position;
     return made;

@@ -14,22 +14,27 @@ const COUNTING = 500;
 const CALM = 5000;
 const DARK = 0.4;
 
+let prepared = null;
+
+// Loads and draws the view before there is a place to show it.
+export function prepare() {
+  prepared = new Timeline();
+}
+
 export function mount(root) {
-  if (root.hindsight) return root.hindsight.refresh();
-  root.hindsight = new Timeline(root);
-  return undefined;
+  root.hindsight ??= prepared ?? new Timeline();
+  prepared = null;
+  root.hindsight.show(root);
 }
 
 class Timeline {
-  constructor(root) {
+  constructor() {
     this.finder = new Finder();
     this.main = h("main", { class: "main", "aria-label": "Timeline" });
     this.bar = h("div", { class: "bar" });
     this.watermark = h("div", { class: "watermark", role: "status" });
     this.element = h("div", { class: "app" }, this.finder.element, h("div", { class: "stage" }, this.bar, this.watermark, this.main));
-    root.append(this.element);
     onBusy((busy) => this.main.setAttribute("aria-busy", busy));
-    this.#followTheme();
     document.addEventListener("keydown", (event) => this.#key(event));
     // Streamlit has shortcuts of its own; letters typed into our fields are none of them.
     this.element.addEventListener("keydown", (event) => {
@@ -41,8 +46,9 @@ class Timeline {
     this.update(current());
   }
 
-  refresh() {
-    this.#followTheme();
+  show(root) {
+    this.#followTheme(root.host ?? document.body);
+    if (this.element.parentNode !== root) root.append(this.element);
   }
 
   update(view) {
@@ -138,8 +144,7 @@ class Timeline {
   }
 
   // Streamlit's variables say which theme is on; nothing says it is dark but its background.
-  #followTheme() {
-    const host = this.element.getRootNode().host ?? document.body;
+  #followTheme(host) {
     const apply = () => {
       const background = getComputedStyle(host).getPropertyValue("--st-background-color").trim();
       this.element.classList.toggle("dark", lightness(background) < DARK);

@@ -46,6 +46,24 @@ def github(serve: Serve, data_sets: Path) -> str:
     return serve(data_sets / "gh_bitcoin_gui" / "events.ndjson.gz") + "/timeline"
 
 
+def test_a_page_asks_for_nothing_that_is_not_there(page: Page, scoop: str) -> None:
+    missing: list[str] = []
+    page.on("response", lambda answer: missing.append(answer.url) if answer.status == 404 else None)
+    open_view(page, f"{scoop}?aggregate=main/aws")
+    expect(chosen_event(page)).to_be_visible()
+    assert missing == []
+
+
+def test_an_event_is_never_shown_with_what_another_one_changed(page: Page, scoop: str) -> None:
+    open_view(page, f"{scoop}?aggregate=main/aws&version=600")
+    expect(section(page, "What it changed")).to_contain_text("2.13.25")
+    page.route("**/documents/effect?*", lambda _: None)  # an answer that never comes
+    rows(page, HISTORY).nth(0).click()
+    expect(chosen_event(page)).to_contain_text("610 ")
+    expect(section(page, "What it changed").get_by_text("2.13.25")).not_to_be_visible()
+    expect(page.get_by_text("Folding the events")).to_be_visible()
+
+
 def test_typing_finds_an_aggregate_and_a_click_shows_its_events(page: Page, scoop: str) -> None:
     open_view(page, scoop)
     search(page, "main/aw")

@@ -1,6 +1,7 @@
 """The server: who may reach it, what it answers, how it says no."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,17 @@ def test_the_policy_lets_no_foreign_script_run(client: TestClient) -> None:
     policy = client.get("/").headers["content-security-policy"]
     assert "script-src 'self' blob:;" in policy
     assert "frame-ancestors 'none'" in policy
+
+
+def test_the_timeline_s_scripts_start_beside_streamlit_s(client: TestClient) -> None:
+    page = client.get("/timeline?aggregate=x")
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["cache-control"] == "no-cache"
+    [script] = re.findall(r'<script type="module" src="\.(/assets/\w+/early\.js)">', page.text)
+    assert client.get(script).status_code == 200
+    assert page.text.replace(f'<script type="module" src=".{script}"></script>', "") == (
+        client.get("/").text
+    )
 
 
 def test_another_host_name_is_refused(client: TestClient) -> None:
