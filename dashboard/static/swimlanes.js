@@ -47,8 +47,8 @@ export class SwimlanesView {
 
   redraw() {
     if (!this.found) return;
-    this.#draw();
     this.list.redraw();
+    this.#draw();
     this.#choose();
   }
 

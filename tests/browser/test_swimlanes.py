@@ -143,6 +143,8 @@ def test_a_mark_and_a_row_show_their_event(page: Page, checkout: str) -> None:
     rows(page, LANES).nth(2).click()
     expect(chosen_event(page)).to_have_text("1 ShipmentPacked")
     expect(page.locator(".chart .chosen circle")).to_be_visible()
+    page.get_by_role("button", name="Local (UTC)").click()
+    expect(chosen_row(page, LANES)).to_contain_text("ShipmentPacked")
     page.go_back()
     expect(chosen_event(page)).to_have_text("1 PaymentTaken")
 
