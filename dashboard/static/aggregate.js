@@ -6,7 +6,7 @@ import { alertBox, button, h, link, number, plural, show } from "./dom.js";
 import { EventPanel } from "./event.js";
 import { EventList } from "./eventlist.js";
 import { iso, microseconds, relative, span, zoned } from "./moments.js";
-import { address, go } from "./view.js";
+import { address, entitle, go } from "./view.js";
 
 const ZOOM = 4;
 const SHORTEST = 1000;
@@ -56,7 +56,7 @@ export class AggregateView {
     this.view = view;
     const same = (...names) => names.every((name) => before[name] === view[name]);
     const span = same("aggregate", "since", "until", "idle", "reload");
-    document.title = `${view.aggregate} · Hindsight`;
+    entitle(view.aggregate);
     this.list.choose(Number(view.version));
     const [history, page] = [
       span ? this.history : this.#loadHistory(),

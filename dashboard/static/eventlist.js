@@ -12,7 +12,7 @@ const COLUMNS = {
   gap: { name: "After", kind: "number", title: "Time since the event before it" },
   aggregate: { name: "Aggregate" },
   type: { name: "Event" },
-  actor: { name: "By", kind: "actor" },
+  actor: { name: "By" },
   data: { name: "Data", kind: "wide" },
 };
 
@@ -40,6 +40,7 @@ export class EventList {
     if (!this.rows) return;
     show(this.head, h("tr", {}, this.columns.map((name) => this.#header(name))));
     show(this.body, this.rows.map((row) => this.#row(row)));
+    this.table.classList.toggle("precise", this.rows.some((row) => row.occurred_at.includes(".")));
     show(this.note, this.rows.length ? null : h("p", { class: "faint" }, this.empty));
     this.#mark();
   }
@@ -62,7 +63,7 @@ export class EventList {
   #header(name) {
     const { name: shown, kind, title } = COLUMNS[name];
     const text = name === "occurred" ? `${shown} (${zoneName()})` : shown;
-    return h("th", { scope: "col", class: kind, title }, text);
+    return h("th", { scope: "col", class: `c-${name} ${kind ?? ""}`, title }, text);
   }
 
   #row(row) {
@@ -73,16 +74,21 @@ export class EventList {
       gap: () => h("td", { class: "number faint" }, row.gap === null ? "" : span(row.gap)),
       aggregate: () => h("td", { class: "clip", title: row.aggregate_id }, this.#link(view, h("bdi", {}, row.aggregate_id))),
       type: () => h("td", { class: "clip", title: row.event_type }, typeName(row.event_type)),
-      actor: () => h("td", { class: "clip actor", title: row.actor }, h("bdi", {}, row.actor ?? "")),
+      actor: () => h("td", { class: "clip", title: row.actor }, h("bdi", {}, row.actor ?? "")),
       data: () => h("td", { class: "wide" }, h("bdi", {}, row.summary)),
     };
     const pointed = {
       onpointerenter: () => (this.dwelling = setTimeout(() => this.expect(row), DWELL)),
       onpointerleave: () => clearTimeout(this.dwelling),
     };
-    const made = h("tr", { onclick: () => this.#follow(view), ...pointed }, this.columns.map((name) => cells[name]()));
+    const made = h("tr", { onclick: () => this.#follow(view), ...pointed }, this.columns.map((name) => this.#cell(name, cells[name]())));
     made.dataset.version = row.version;
     made.dataset.position = row.position;
+    return made;
+  }
+
+  #cell(name, made) {
+    made.classList.add(`c-${name}`);
     return made;
   }
 

@@ -7,7 +7,7 @@ import { EventList } from "./eventlist.js";
 import { Histogram } from "./histogram.js";
 import { typeName } from "./looks.js";
 import { iso, relative, stamp } from "./moments.js";
-import { go } from "./view.js";
+import { entitle, go } from "./view.js";
 
 const POLL = 1000;
 const FEW_TYPES = 12;
@@ -58,7 +58,7 @@ export class StoreView {
   }
 
   async update(view) {
-    document.title = "Hindsight";
+    entitle("");
     const before = this.view;
     this.view = view;
     const same = (names) => before && names.every((name) => String(before[name]) === String(view[name]));

@@ -7,7 +7,7 @@ import { EventPanel } from "./event.js";
 import { EventList } from "./eventlist.js";
 import { finding } from "./finder.js";
 import { iso, microseconds, span, stamp, zoned } from "./moments.js";
-import { address, go } from "./view.js";
+import { address, entitle, go } from "./view.js";
 
 export class SwimlanesView {
   #loading = new Latest();
@@ -38,7 +38,7 @@ export class SwimlanesView {
   async update(view) {
     const before = this.view ?? {};
     this.view = view;
-    document.title = "Swimlanes · Hindsight";
+    entitle("Swimlanes");
     const same = ["lane", "correlation", "since", "until", "idle"].every((name) => String(before[name]) === String(view[name]));
     this.#drawTitle();
     await Promise.all([same ? null : this.#load(), this.#choose()]);

@@ -8,7 +8,7 @@ import { setLooks } from "./looks.js";
 import { isLocal, localZone, setLocal, span } from "./moments.js";
 import { StoreView } from "./store.js";
 import { SwimlanesView } from "./swimlanes.js";
-import { current, onView } from "./view.js";
+import { current, entitle, onView } from "./view.js";
 
 const COUNTING = 500;
 const CALM = 5000;
@@ -49,6 +49,7 @@ class Timeline {
   show(root) {
     this.#followTheme(root.host ?? document.body);
     if (this.element.parentNode !== root) root.append(this.element);
+    entitle();
   }
 
   update(view) {

@@ -51,3 +51,11 @@ export function onView(listener) {
 
 const notify = () => listeners.forEach((listener) => listener(current()));
 window.addEventListener("popstate", notify);
+
+let title = "";
+
+// Streamlit names the window too, after each run of its script; ours is told again then.
+export function entitle(name = title) {
+  title = name;
+  document.title = name ? `${name} · Hindsight` : "Hindsight";
+}
