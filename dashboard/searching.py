@@ -19,7 +19,7 @@ from store.sources import EVERYTHING, EventSource
 
 PATIENCE = 0.4
 """Seconds a page may take."""
-PAGE_EVENTS = 50
+PAGE_EVENTS = 30
 MOST_COUNTED = 1_000
 FIRST_CHUNK = 5_000
 LARGEST_CHUNK = 10_000_000

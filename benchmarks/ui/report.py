@@ -23,7 +23,8 @@ page with a button that counts its clicks, served as the dashboard is: uvicorn, 
 *open* runs from the start of the navigation, with a warm browser cache, to the paint of the rows,
 the chart and, on a Timeline, the chosen event; the page answers by then. A click or key runs from
 the event's own timestamp to the paint that shows all of what is named, and is beside the click on
-the empty page's button. Milliseconds are this machine's and drift; the ratios are what counts.
+the empty page's button. The pointer rests 150 ms on what it presses, on every page, as a hand's
+does. Milliseconds are this machine's and drift; the ratios are what counts.
 """
 
 

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
-from playwright.sync_api import BrowserContext, Page, WebSocket, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, WebSocket, sync_playwright
 
 from tests import chromium
 
@@ -16,6 +16,7 @@ CLICKED = "click"
 OBSERVER = Path(__file__).with_name("observer.js").read_text()
 
 _ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+_REST = 150  # ms between the pointer's arrival and the press
 _SETTLED = 400  # ms: what a click has set off is done before the next
 _QUIET = 1_000
 _BLANK = "about:blank"
@@ -112,9 +113,16 @@ def _measured(page: Page, act: Callable[[], None], kind: str, *names: str) -> Se
     return times
 
 
+def _press(page: Page, target: Locator) -> Callable[[], None]:
+    """Press what the pointer has come to and rested on, as a hand does."""
+    target.hover()
+    page.wait_for_timeout(_REST)
+    return target.click
+
+
 def _use_empty(page: Page, clicks: int) -> Times:
     button = page.locator(".st-key-more button")
-    times = [_measured(page, button.click, "click", "number") for _ in range(clicks)]
+    times = [_measured(page, _press(page, button), "click", "number") for _ in range(clicks)]
     return {CLICKED: median(number for (number,) in times)}
 
 
@@ -122,7 +130,7 @@ def _use_timeline(page: Page, clicks: int) -> Times:
     rows = page.get_by_role("table", name="Events of the aggregate").locator("tbody tr")
     # Each row once, none of them the chosen one or a neighbour that was looked ahead to.
     picked = [rows.nth(4 + 3 * index).locator("td.when") for index in range(clicks)]
-    clicked = [_measured(page, row.click, "click", "event", "effect") for row in picked]
+    clicked = [_measured(page, _press(page, row), "click", "event", "effect") for row in picked]
 
     def step() -> None:
         page.keyboard.press("ArrowLeft")
@@ -142,13 +150,15 @@ def _use_store(page: Page, clicks: int) -> Times:
     filtered = []
     for index in range(clicks):
         chip = chips.nth(index * (kinds - 1) // max(clicks - 1, 1))  # the commonest to the rarest
-        filtered += [_measured(page, chip.click, "click", "filtered") for _ in ("on", "off")]
+        filtered += [
+            _measured(page, _press(page, chip), "click", "filtered") for _ in ("on", "off")
+        ]
     older = page.get_by_role("button", name="Older")
-    turned = [_measured(page, older.click, "click", "list") for _ in range(clicks)]
+    turned = [_measured(page, _press(page, older), "click", "list") for _ in range(clicks)]
     rows = page.get_by_role("table", name="Events of the store").locator("tbody tr td.when")
     opened = []
     for index in range(clicks):
-        opened.append(_measured(page, rows.nth(index).click, "click", "opened"))
+        opened.append(_measured(page, _press(page, rows.nth(index)), "click", "opened"))
         page.go_back(wait_until="commit")
         page.evaluate("bench.ready('store')")
         page.wait_for_timeout(_SETTLED)

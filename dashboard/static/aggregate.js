@@ -1,7 +1,7 @@
 // One aggregate: its events on a time axis, a page of their list, and one of them in full.
 
 import { Chart, told } from "./chart.js";
-import { Latest, load } from "./documents.js";
+import { Latest, expect, load } from "./documents.js";
 import { alertBox, button, h, link, number, plural, show } from "./dom.js";
 import { EventPanel } from "./event.js";
 import { EventList } from "./eventlist.js";
@@ -11,6 +11,14 @@ import { address, entitle, go } from "./view.js";
 const ZOOM = 4;
 const SHORTEST = 1000;
 const POLL = 3000;
+
+// Asks beforehand for what the view of an aggregate begins with.
+export function expectAggregate(aggregate, version) {
+  expect("history", { aggregate });
+  expect("page", { aggregate, at: version });
+  expect("event", { aggregate, version });
+  expect("effect", { aggregate, version });
+}
 
 export class AggregateView {
   #history = new Latest();
@@ -155,7 +163,7 @@ export class AggregateView {
         events,
         version,
         type: lanes[lane].event_types.length === 1 ? lanes[lane].event_types[0] : null,
-        ...told(nameOf(lanes[lane]), events, first, version, since, until),
+        told: () => told(nameOf(lanes[lane]), events, first, version, since, until),
       })),
       chosen: null,
     });

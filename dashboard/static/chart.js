@@ -31,7 +31,7 @@ export class Chart {
     this.#listen();
   }
 
-  // `lanes`: {name, title, types, events}; `marks`: {lane, place, events, type, tip, last, …};
+  // `lanes`: {name, title, types, events}; `marks`: {lane, place, events, type, told(): {title, lines}, …};
   // `arrows`: pairs of {lane, place}; `chosen`: {lane, us} or null.
   update(content) {
     this.content = content;
@@ -244,7 +244,8 @@ export class Chart {
     this.svg.classList.toggle("pointing", Boolean(mark));
     this.tip.hidden = !mark;
     if (!mark) return;
-    show(this.tip, h("strong", {}, h("bdi", {}, mark.title)), mark.lines.map((line) => h("div", {}, line)));
+    const { title, lines } = mark.told();
+    show(this.tip, h("strong", {}, h("bdi", {}, title)), lines.map((line) => h("div", {}, line)));
     const box = this.element.getBoundingClientRect();
     const x = this.axis.x(mark.place);
     const right = x > box.width - 260;

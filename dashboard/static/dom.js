@@ -37,6 +37,17 @@ const ICONS = {
 export const icon = (name) =>
   s("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, s("path", { d: ICONS[name] }));
 
+// Calls back when the pointer rests on an element for a moment, or the keyboard comes to it.
+const DWELL = 40;
+
+export function onRest(element, call) {
+  let timer;
+  element.addEventListener("pointerenter", () => (timer = setTimeout(call, DWELL)));
+  element.addEventListener("pointerleave", () => clearTimeout(timer));
+  element.addEventListener("focusin", call);
+  return element;
+}
+
 export const button = (label, { icon: name, onclick, title, disabled, pressed, kind = "" } = {}) =>
   h(
     "button",

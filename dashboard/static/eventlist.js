@@ -1,11 +1,10 @@
 // Events as rows of a table; a click anywhere in a row, or its link, chooses it.
 
-import { alertBox, h, link, number, show } from "./dom.js";
+import { alertBox, h, link, number, onRest, show } from "./dom.js";
 import { typeName } from "./looks.js";
 import { relative, span, stamp, zoneName } from "./moments.js";
 import { address, go } from "./view.js";
 
-const DWELL = 40;
 const COLUMNS = {
   version: { name: "Version", kind: "number" },
   occurred: { name: "Occurred" },
@@ -77,11 +76,8 @@ export class EventList {
       actor: () => h("td", { class: "clip", title: row.actor }, h("bdi", {}, row.actor ?? "")),
       data: () => h("td", { class: "wide" }, h("bdi", {}, row.summary)),
     };
-    const pointed = {
-      onpointerenter: () => (this.dwelling = setTimeout(() => this.expect(row), DWELL)),
-      onpointerleave: () => clearTimeout(this.dwelling),
-    };
-    const made = h("tr", { onclick: () => this.#follow(view), ...pointed }, this.columns.map((name) => this.#cell(name, cells[name]())));
+    const made = h("tr", { onclick: () => this.#follow(view) }, this.columns.map((name) => this.#cell(name, cells[name]())));
+    onRest(made, () => this.expect(row));
     made.dataset.version = row.version;
     made.dataset.position = row.position;
     return made;

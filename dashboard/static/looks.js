@@ -28,11 +28,10 @@ export function shape(type, x, y, r) {
   return element;
 }
 
-// A type's name behind its mark, as lists and headings show it.
-export const typeName = (type) =>
-  h(
-    "span",
-    { class: "type" },
-    s("svg", { viewBox: "0 0 12 12", class: "swatch", "aria-hidden": "true" }, shape(type, 6, 6, 4)),
-    h("bdi", {}, type),
-  );
+// A type's name behind its mark, as lists and headings show it: drawn by the style sheet, for a page
+// of a list has many.
+export function typeName(type) {
+  const given = numbers[type] ?? 0;
+  const drawn = `swatch ${look(type)} shape-${Math.floor(given / COLOURS) % SHAPES.length}`;
+  return h("span", { class: "type" }, h("i", { class: drawn, "aria-hidden": "true" }), h("bdi", {}, type));
+}

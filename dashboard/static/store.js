@@ -1,7 +1,8 @@
 // The whole store: when how much happened, which events there are, and what arrives just now.
 
-import { Latest, documentAddress, load } from "./documents.js";
-import { alertBox, button, h, icon, number, plural, scrollToTop, show } from "./dom.js";
+import { expectAggregate } from "./aggregate.js";
+import { Latest, documentAddress, expect, load } from "./documents.js";
+import { alertBox, button, h, icon, number, onRest, plural, scrollToTop, show } from "./dom.js";
 import { finding } from "./finder.js";
 import { EventList } from "./eventlist.js";
 import { Histogram } from "./histogram.js";
@@ -13,7 +14,7 @@ const POLL = 1000;
 const FEW_TYPES = 12;
 const MOST_NEW = 1000;
 const BELOW_HEADER = 60;
-const PAGE = 50;
+const PAGE = 30;
 // What the bars know of; payloads are no column, so their filters narrow the list only.
 const COLUMNS = ["type", "kind", "since", "until", "correlation", "actor"];
 const FILTERS = [...COLUMNS, "contains", "path", "equals"];
@@ -41,6 +42,7 @@ export class StoreView {
       label: "Events of the store",
       columns: ["occurred", "aggregate", "type", "version", "actor", "data"],
       href: (row) => ({ ...finding(this.view), aggregate: row.aggregate_id, version: row.version }),
+      expect: ({ aggregate_id: aggregate, version }) => expectAggregate(aggregate, version),
     });
     this.progress = h("div", { class: "tools", role: "status" });
     this.empty = h("div", {});
@@ -119,8 +121,16 @@ export class StoreView {
     go({ ...this.view, before: undefined, after: undefined, ...change }, options);
   }
 
-  #asked(names) {
-    return Object.fromEntries(names.map((name) => [name, this.view[name]]));
+  #asked(names, view = this.view) {
+    return Object.fromEntries(names.map((name) => [name, view[name]]));
+  }
+
+  // Somebody is about to ask for this change of the view.
+  #expect(change) {
+    const view = { ...this.view, before: undefined, after: undefined, ...change };
+    const { before, after } = view;
+    expect("search", { ...this.#asked(FILTERS, view), before, after });
+    if (before === undefined && after === undefined) expect("activity", this.#asked(COLUMNS, view));
   }
 
   get #wanted() {
@@ -246,12 +256,14 @@ export class StoreView {
   #typeChip(type, count, chosen) {
     const on = chosen.includes(type);
     const next = on ? chosen.filter((other) => other !== type) : [...chosen, type];
-    return h(
+    const change = { type: next.length ? next : undefined };
+    const made = h(
       "button",
-      { type: "button", class: "button small chip", "aria-pressed": on ? "true" : "false", onclick: () => this.#go({ type: next.length ? next : undefined }) },
+      { type: "button", class: "button small chip", "aria-pressed": on ? "true" : "false", onclick: () => this.#go(change) },
       typeName(type),
       count === null ? null : h("span", { class: "faint" }, number(count)),
     );
+    return onRest(made, () => this.#expect(change));
   }
 
   // Fields are made once, so that what is being typed is never overwritten.
@@ -295,7 +307,9 @@ export class StoreView {
       this.tools,
       h("h3", {}, "Events"),
       button("Newer", { icon: "back", disabled: !paged, onclick: () => this.#newer() }),
-      button("Older", { icon: "on", disabled: !this.#hasOlder(), onclick: () => this.#older() }),
+      onRest(button("Older", { icon: "on", disabled: !this.#hasOlder(), onclick: () => this.#older() }), () => {
+        if (this.#hasOlder()) this.#expect(this.#olderThanThis);
+      }),
       since || until
         ? button(`${since ? stamp(since, 3) : "…"} to ${until ? stamp(until, 3) : "…"}`, { icon: "close", title: "All times", onclick: () => this.#go({ since: undefined, until: undefined }) })
         : null,
@@ -318,7 +332,11 @@ export class StoreView {
   }
 
   #older() {
-    if (this.#hasOlder()) this.#go({ before: this.page.rows.at(-1).position });
+    if (this.#hasOlder()) this.#go(this.#olderThanThis);
+  }
+
+  get #olderThanThis() {
+    return { before: this.page.rows.at(-1).position };
   }
 
   #newer() {

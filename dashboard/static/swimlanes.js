@@ -122,8 +122,10 @@ export class SwimlanesView {
         ...mark,
         type: mark.event_type,
         aggregate: lanes[mark.lane].aggregate_id,
-        title: mark.events === 1 ? mark.event_type : `${number(mark.events)} events`,
-        lines: [lanes[mark.lane].aggregate_id, mark.events === 1 ? `version ${number(mark.version)}` : `up to version ${number(mark.version)}`, stamp(iso(mark.last_moment))],
+        told: () => ({
+          title: mark.events === 1 ? mark.event_type : `${number(mark.events)} events`,
+          lines: [lanes[mark.lane].aggregate_id, mark.events === 1 ? `version ${number(mark.version)}` : `up to version ${number(mark.version)}`, stamp(iso(mark.last_moment))],
+        }),
       })),
       arrows: arrows.map(([fromLane, fromPlace, toLane, toPlace]) => [
         { lane: fromLane, place: fromPlace },

@@ -103,5 +103,5 @@ def positions(page: Page) -> list[int]:
 
 def scroll(page: Page, pixels: int) -> None:
     """Turn the wheel over the list of the store's events."""
-    page.mouse.move(700, 700)
+    page.mouse.move(700, 500)
     page.mouse.wheel(0, pixels)
