@@ -18,7 +18,8 @@ demo: $(runtime) ## the dashboard on a store of sample users, http://127.0.0.1:8
 	@EVENT_STORE_DOMAIN=users:domain $(bin)/python -m dashboard --demo
 
 test: lint browser ## lint, then every test but soak: real PostgreSQL, real Chromium
-	@$(bin)/python -m pytest
+	@$(bin)/python -m pytest -n 2 tests/unit tests/contract tests/browser
+	@$(bin)/python -m pytest tests/concurrency tests/faults
 
 check: lint ## lint, unit and contract tests: before every commit, under 2 minutes
 	@$(bin)/python -m pytest -m "not soak and not slow" -n 2 tests/unit tests/contract

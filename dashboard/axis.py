@@ -14,6 +14,7 @@ Shares = npt.NDArray[np.float64]
 MOST_IDLE = 12
 IDLE_WIDTH = 0.03
 LEAST_SHARE = 0.08
+SHORTEST = 1_000
 LEAST_TIMES_MEDIAN = 20
 
 
@@ -41,7 +42,8 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
 def axis_of(moments: Integers, start: int, end: int, *, collapse: bool) -> Axis:
     """The axis from `start` to `end` over events at `moments`; `collapse` shortens idle parts."""
-    end = max(end, start + 1)
+    # A browser counts whole milliseconds to the end of time, and no microseconds after year 2255.
+    end = max(end, start + SHORTEST)
     idle = _idle(moments, start, end) if collapse else []
     busy = (end - start) - sum(until - since for since, until in idle)
     scale = (1 - IDLE_WIDTH * len(idle)) / busy

@@ -13,7 +13,13 @@ PAGES = HERE.parent / "pages"
 
 def home() -> None:
     """`/` is the Timeline; a default page cannot have an address of its own."""
-    st.switch_page(timeline, query_params=st.query_params.to_dict())
+    st.switch_page(timeline, query_params=_every_parameter())
+
+
+def _every_parameter() -> list[tuple[str, str]]:
+    """A parameter may be there more than once."""
+    params = st.query_params
+    return [(name, value) for name in params for value in params.get_all(name)]
 
 
 st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg", layout="wide")

@@ -6,20 +6,18 @@ read from where its outline ends.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Lock
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dashboard.moments import to_microseconds
-from store.records import AggregateSummary, Event
+from store.records import AggregateSummary, OutlineRow
 from store.sources import EventSource
 
 KEPT_OUTLINES = 64
 MAX_EVENTS = 500_000
-READ_BATCH = 5_000
 
 Integers = npt.NDArray[np.int64]
 
@@ -38,25 +36,17 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
     def __len__(self) -> int:
         return len(self.versions)
 
-    def extended(self, events: Iterable[Event]) -> "Outline":
-        """This outline with `events` after it."""
+    def extended(self, batches: Iterable[Sequence[OutlineRow]]) -> "Outline":
+        """This outline with the events of `batches` after it."""
         names = {name: index for index, name in enumerate(self.types)}
-        rows = [
-            (
-                event.version,
-                to_microseconds(event.occurred_at),
-                names.setdefault(event.event_type, len(names)),
-            )
-            for event in events
-        ]
-        if not rows:
-            return self
-        versions, moments, kinds = np.array(rows, dtype=np.int64).T
+        parts = [(self.versions, self.moments, self.kinds)]
+        for rows in batches:
+            versions, types, moments = zip(*rows, strict=True)
+            kinds = [names.setdefault(name, len(names)) for name in types]
+            parts.append((_integers(versions), _integers(moments), _integers(kinds)))
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return Outline(
-            types=tuple(names),
-            versions=np.concatenate([self.versions, versions]),
-            moments=np.concatenate([self.moments, moments]),
-            kinds=np.concatenate([self.kinds, kinds]),
+            types=tuple(names), versions=columns[0], moments=columns[1], kinds=columns[2]
         )
 
     def within(self, since: int | None, until: int | None) -> "Outline":
@@ -80,6 +70,10 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
         return index if found else None
 
 
+def _integers(values: Sequence[int]) -> Integers:
+    return np.array(values, dtype=np.int64)
+
+
 _NO_EVENTS = np.empty(0, dtype=np.int64)
 EMPTY = Outline(types=(), versions=_NO_EVENTS, moments=_NO_EVENTS, kinds=_NO_EVENTS)
 
@@ -95,6 +89,7 @@ class Outlines:
         self._limit = limit
         self._known: OrderedDict[str, Outline] = OrderedDict()
         self._lock = Lock()
+        self._locks = [Lock() for _ in range(16)]
 
     def left_out(self, head: AggregateSummary, outline: Outline) -> int:
         """How many of the aggregate's oldest events its outline leaves out."""
@@ -105,20 +100,22 @@ class Outlines:
 
     def outline(self, head: AggregateSummary) -> Outline:
         """The events of the aggregate up to the head's version."""
-        with self._lock:
-            known = self._known.get(head.aggregate_id, EMPTY)
-        read_to = int(known.versions[-1]) if len(known) else head.version - self._limit
-        if read_to < head.version:
-            known = known.extended(
-                self._source.events(
-                    head.aggregate_id,
-                    from_version=max(read_to + 1, 0),
-                    to_version=head.version,
-                    batch_size=READ_BATCH,
+        # Several documents of a page ask at once: one of them reads, the others have it then.
+        with self._reading(head.aggregate_id):
+            with self._lock:
+                known = self._known.get(head.aggregate_id, EMPTY)
+            read_to = int(known.versions[-1]) if len(known) else head.version - self._limit
+            if read_to < head.version:
+                rows = self._source.outline(
+                    head.aggregate_id, after=max(read_to, -1), to_version=head.version
                 )
-            )
-        self._keep(head.aggregate_id, known)
-        return known
+                known = known.extended(rows)
+            self._keep(head.aggregate_id, known)
+            return known
+
+    def _reading(self, aggregate_id: str) -> Lock:
+        """Few locks for all aggregates: two of them seldom share one."""
+        return self._locks[hash(aggregate_id) % len(self._locks)]
 
     def _keep(self, aggregate_id: str, outline: Outline) -> None:
         with self._lock:

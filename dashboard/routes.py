@@ -55,14 +55,20 @@ def routes() -> list[BaseRoute]:
 @cache
 def assets_digest() -> str:
     """Names the scripts and styles as they are, so that a browser may keep them for ever."""
-    files = sorted(path for path in STATIC.iterdir() if path.suffix in MEDIA_TYPES)
-    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    return sha256(b"".join(path.read_bytes() for path in _assets().values())).hexdigest()[:16]
+
+
+@cache
+def _assets() -> dict[str, Path]:
+    return {path.name: path for path in sorted(STATIC.iterdir()) if path.suffix in MEDIA_TYPES}
 
 
 def asset(request: Request) -> Response:
     """A script or a style sheet of the pages."""
-    path = STATIC / request.path_params["name"]
-    if path.suffix not in MEDIA_TYPES or not path.is_file():
+    name, digest = request.path_params["name"], request.path_params["digest"]
+    path = _assets().get(name)
+    # What is kept for ever under a name must be what that name stands for.
+    if path is None or digest != assets_digest():
         return Response("no such asset", status_code=404, media_type="text/plain")
     return FileResponse(
         path,

@@ -24,6 +24,8 @@ MOST_COUNTED = 1_000
 FIRST_CHUNK = 5_000
 LARGEST_CHUNK = 10_000_000
 READ_BATCH = 200
+FIRST_BATCH = 20
+BATCH_BYTES = 4_000_000
 
 _CHUNKS_WITHIN_PATIENCE = 4
 _FASTEST_GROWTH = 4
@@ -198,6 +200,7 @@ class _Walk:
         self._where = wanted.where
         self._test = _test(wanted)
         self._forwards = forwards
+        self._batch = FIRST_BATCH
 
     def matches(self, *, limit: int, patience: float) -> Iterator[Event]:
         """Up to `limit` wanted events; what was walked over is no longer `left`."""
@@ -205,16 +208,21 @@ class _Walk:
         taken = 0
         while self.left and taken < limit:
             chunk = self.left[: pace.size] if self._forwards else self.left[-pace.size :]
-            for read, event in enumerate(self._read(chunk, limit - taken), 1):
+            read = size = 0
+            for event in self._read(chunk, limit - taken):
+                read, size = read + 1, size + len(event.raw_data)
                 if self._test is None or self._test(event):
                     taken += 1
                     self._pass(event.position)
                     yield event
                 if taken == limit:
                     return
-                if self._test and read % READ_BATCH == 0 and pace.is_over():
+                if self._test and pace.is_over():
                     self._pass(event.position)
                     return
+            if read:
+                # Payloads may be small or megabytes: a batch is bounded by what they are here.
+                self._batch = min(max(BATCH_BYTES * read // (size + 1), 1), READ_BATCH)
             self._pass(chunk[-1] if self._forwards else chunk[0])
             if not pace.went_on():
                 return
@@ -226,7 +234,7 @@ class _Walk:
             where=self._where,
             backward=not self._forwards,
             limit=limit if self._test is None else None,
-            batch_size=READ_BATCH,
+            batch_size=self._batch,
         )
 
     def _pass(self, position: int) -> None:

@@ -131,7 +131,12 @@ def changed_fields(before: Any, after: Any) -> list[str]:
     """The names of the fields, at the top of both states, whose values differ."""
     one, other = _fields(before), _fields(after)
     names = dict.fromkeys([*one, *other])
-    return [name for name in names if one.get(name, _ABSENT) != other.get(name, _ABSENT)]
+    return [name for name in names if _differ(one.get(name, _ABSENT), other.get(name, _ABSENT))]
+
+
+def _differ(one: Any, other: Any) -> bool:
+    # To Python 1, 1.0 and True are equal; to whoever reads the JSON they are not.
+    return one != other or type(one) is not type(other)
 
 
 def _fields(state: Any) -> Mapping[str, Any]:

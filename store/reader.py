@@ -20,6 +20,7 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    OutlineRow,
     Tally,
     Watermark,
     Written,
@@ -36,6 +37,7 @@ from store.sources import (
 )
 
 HISTORY_BATCH = 2_000
+OUTLINE_BATCH = 50_000
 _HISTORY_COLUMNS = "version, event_type, data, aggregate_type, event_version"
 
 
@@ -129,6 +131,18 @@ class EventReader:
         ):
             yield cast("list[HistoryRow]", rows)
             if len(rows) < HISTORY_BATCH:
+                return
+            bounds["version >"] = rows[-1][0]
+
+    def outline(
+        self, aggregate_id: str, *, after: int | None = None, to_version: int | None = None
+    ) -> Iterator[Sequence[OutlineRow]]:
+        """See `EventSource.outline`."""
+        columns = f"version, event_type, {self.database.microseconds('occurred_at')}"
+        bounds = {"aggregate_id =": aggregate_id, "version >": after, "version <=": to_version}
+        while rows := self._rows(bounds, order="version", size=OUTLINE_BATCH, columns=columns):
+            yield cast("list[OutlineRow]", rows)
+            if len(rows) < OUTLINE_BATCH:
                 return
             bounds["version >"] = rows[-1][0]
 

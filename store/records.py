@@ -165,6 +165,10 @@ class Written(Struct, frozen=True, kw_only=True):
     events: int
 
 
+OutlineRow: TypeAlias = tuple[int, str, int]
+"""An event's version, its type, and when it occurred in microseconds since 1970."""
+
+
 class Tally(Struct, frozen=True, kw_only=True):
     """How many events of a type fall into one stretch of time, and the first and last of them.
 

@@ -6,7 +6,9 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from store import payload
 from store.errors import (
+    EventStoreError,
     InvalidDomain,
     SchemaTooNew,
     UnknownEventType,
@@ -92,7 +94,10 @@ class Upcasting:
             UpcastFailed: a step raised something.
         """
         path = self.path(event_type, version)
-        return *(path[-1].target if path else (event_type, version)), _taken(path, data)
+        if not path:
+            return event_type, version, data
+        # Decoded from what it is as JSON, so that no reader meets anything else.
+        return *path[-1].target, msgspec.json.decode(encoded(path, data))
 
     def _refusal(self, event_type: str, version: int) -> Exception:
         known = [number for name, number in self._steps if name == event_type]
@@ -142,9 +147,22 @@ class _OfVersion(dict[str, Decode]):
 def _through(path: Sequence[Upcaster], typed: Decode) -> Decode:
     def decode(data: bytes | str) -> Any:
         # As JSON again, so that what a step made is read exactly as if it had been stored.
-        return typed(msgspec.json.encode(_taken(path, msgspec.json.decode(data))))
+        return typed(encoded(path, msgspec.json.decode(data)))
 
     return decode
+
+
+def encoded(path: Sequence[Upcaster], data: Any) -> bytes:
+    """The JSON that the steps make of `data`.
+
+    Raises:
+        UpcastFailed: a step raised something, or the last one made no JSON.
+    """
+    made = _taken(path, data)
+    try:
+        return payload.encode("data", made)
+    except EventStoreError as cause:
+        raise _failed(path[-1], cause) from cause
 
 
 def _taken(path: Sequence[Upcaster], data: Any) -> Any:
@@ -152,21 +170,31 @@ def _taken(path: Sequence[Upcaster], data: Any) -> Any:
         try:
             data = step.upcast(data)
         except Exception as cause:
-            raise UpcastFailed(
-                event_type=step.event_type,
-                from_version=step.from_version,
-                to_version=step.to_version,
-                cause=cause,
-            ) from cause
+            raise _failed(step, cause) from cause
     return data
+
+
+def _failed(step: Upcaster, cause: Exception) -> UpcastFailed:
+    return UpcastFailed(
+        event_type=step.event_type,
+        from_version=step.from_version,
+        to_version=step.to_version,
+        cause=cause,
+    )
 
 
 def _by_source(upcasters: Sequence[Upcaster]) -> dict[Stored, Upcaster]:
     found: dict[Stored, Upcaster] = {}
     for step in upcasters:
-        name, version = step.source
-        if type(version) is not int or version < 1:
-            raise _wrong(f"{name!r}: version {version!r} is not a whole number from 1")
+        if not isinstance(step, Upcaster):
+            raise _wrong(f"{step!r} is no Upcaster")
+        name = step.event_type
+        for version in (step.from_version, step.to_version):
+            if type(version) is not int or version < 1:
+                raise _wrong(f"{name!r}: version {version!r} is not a whole number from 1")
+        if not callable(step.upcast):
+            raise _wrong(f"{name!r}: {step.upcast!r} is not a function")
+        version = step.from_version
         if step.to_version <= version:
             raise _wrong(f"{name!r}: {version} to {step.to_version} does not raise the version")
         if step.to_version > version + 1:

@@ -16,7 +16,9 @@ from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress, stretch
 from store.records import Event, FeedFilter
 
-MOST_EVENTS = 5_000
+MOST_EVENTS = 2_000
+MOST_BYTES = 64_000_000
+READ_BATCH = 50
 MOST_LANES = 40
 MOST_ROWS = 500
 MOST_ARROWS = 400
@@ -54,7 +56,10 @@ class SwimRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Swimlanes(msgspec.Struct, frozen=True, kw_only=True):
-    """Lanes in the order of their first events; `arrows` are lane and place of cause and effect."""
+    """Lanes in the order of their first events; `arrows` are lane and place of cause and effect.
+
+    `cut` says that there are older events, `left_out` how many aggregates have no lane.
+    """
 
     axis: Axis
     whole: tuple[int, int]
@@ -64,6 +69,7 @@ class Swimlanes(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[SwimRow, ...]
     events: int
     cut: bool
+    left_out: int
 
 
 def swimlanes(params: QueryParams) -> Swimlanes:
@@ -93,6 +99,7 @@ def swimlanes(params: QueryParams) -> Swimlanes:
         rows=tuple(_row(event) for event in reversed(shown[-MOST_ROWS:])),
         events=len(shown),
         cut=cut,
+        left_out=len({event.aggregate_id for event in events}) - len(lanes),
     )
 
 
@@ -104,25 +111,35 @@ def _asked(params: QueryParams) -> tuple[list[Event], bool]:
         raise InvalidAddress(f"lane: at most {MOST_LANES} fit on one axis")
     if ids:
         share = MOST_EVENTS // len(ids)
-        histories = [list(islice(_newest(one), share + 1)) for one in dict.fromkeys(ids)]
-        cut = any(len(history) > share for history in histories)
-        found = [event for history in histories for event in history[:share]]
+        room = MOST_BYTES // len(ids)
+        histories = [_bounded(_newest(one), share, room) for one in dict.fromkeys(ids)]
+        cut = any(more for _, more in histories)
+        found = [event for history, _ in histories for event in history]
     elif correlation := params.get("correlation"):
         feed = source.feed(
-            where=FeedFilter(correlation_id=correlation), backward=True, limit=MOST_EVENTS + 1
+            where=FeedFilter(correlation_id=correlation), backward=True, batch_size=READ_BATCH
         )
-        found = list(feed)
-        cut = len(found) > MOST_EVENTS
-        found = found[:MOST_EVENTS]
+        found, cut = _bounded(feed, MOST_EVENTS, MOST_BYTES)
     else:
         raise InvalidAddress("lane: which aggregates? Add lane=ID or correlation=ID")
     return sorted(found, key=lambda event: (event.occurred_at, event.position)), cut
 
 
+def _bounded(events: Iterator[Event], most: int, room: int) -> tuple[list[Event], bool]:
+    """The first of the events, as many and as many bytes as may be, and whether there are more."""
+    found: list[Event] = []
+    for event in events:
+        room -= len(event.raw_data)
+        if len(found) == most or (room < 0 and found):
+            return found, True
+        found.append(event)
+    return found, False
+
+
 def _newest(aggregate_id: str) -> Iterator[Event]:
     source = resources.source()
     source.aggregate(aggregate_id)
-    return source.events(aggregate_id, backward=True)
+    return source.events(aggregate_id, backward=True, batch_size=READ_BATCH)
 
 
 def _within(event: Event, since: datetime | None, until: datetime | None) -> bool:

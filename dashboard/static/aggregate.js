@@ -67,7 +67,7 @@ export class AggregateView {
     entitle(view.aggregate);
     this.list.choose(Number(view.version));
     const [history, page] = [
-      span ? this.history : this.#loadHistory(),
+      span && this.history ? this.history : this.#loadHistory(),
       span && same("list", "at") && this.list.has(Number(view.version)) ? null : this.#loadPage(),
     ];
     const event = this.#loadEvent(page);
@@ -130,6 +130,7 @@ export class AggregateView {
       if (!rows?.length) return;
       version = Math.max(...rows.map((row) => row.version));
     }
+    if (this.view.aggregate !== aggregate || (this.view.version ?? version) !== version) return;
     const found = await this.panel.update(aggregate, version);
     if (!found || found.aggregate_id !== this.view.aggregate) return;
     this.list.choose(found.version);
@@ -192,9 +193,9 @@ export class AggregateView {
     const { axis, whole, events, shown } = this.history;
     const [start, end] = [axis.start, axis.end];
     const zoomed = this.view.since !== undefined || this.view.until !== undefined;
-    const event = this.panel.shown;
-    const middle = event ? microseconds(event.occurred_at) : start + (end - start) / 2;
     const to = (length, [low, high]) => {
+      const event = this.panel.shown;
+      const middle = event ? microseconds(event.occurred_at) : start + (end - start) / 2;
       const since = Math.min(Math.max(middle - length / 2, low), high - length);
       this.#zoomTo(Math.floor(since), Math.floor(since + length));
     };
@@ -259,7 +260,7 @@ export class AggregateView {
   }
 
   async #lookForNews() {
-    if (document.hidden || !this.history) return;
+    if (document.hidden || !this.history || !this.element.isConnected) return;
     const { aggregate_id: aggregate, version } = this.history.head;
     let head;
     try {

@@ -15,6 +15,7 @@ const STEPS = [
 const MONTHS = [1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 12_000];
 const NAMES = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const ROOM = 78;
+const MOST_TICKS = 200;
 
 export class Axis {
   // `knots` are pairs of a moment and its share of the width, 0 to 1.
@@ -73,15 +74,25 @@ function interpolated(knots, value, from, to) {
 const two = (value) => String(value).padStart(2, "0");
 const dateText = (part) => `${part.day} ${NAMES[part.month]} ${part.year}`;
 
+const offset = (us) => parts(iso(Math.floor(us))).offset * 60 * SECOND;
+const finest = (us) => 2 ** Math.max(0, Math.ceil(Math.log2(Math.abs(us) + 1)) - 52);
+
 function* round(start, end, smallest) {
-  const step = STEPS.find((size) => size >= smallest);
+  // Far from 1970 a number tells microseconds no more: a step must be one that it can take.
+  const step = STEPS.find((size) => size >= Math.max(smallest, finest(end)));
   if (step === undefined) {
     yield* months(start, end, smallest);
     return;
   }
   // Round in the zone that is shown: midnight is where the viewer's day begins.
-  const shift = parts(iso(Math.floor(start))).offset * 60 * SECOND;
-  for (let us = Math.ceil((start + shift) / step) * step - shift; us <= end; us += step) {
+  const shift = offset(start);
+  const first = Math.ceil((start + shift) / step) * step;
+  for (let count = 0; count < MOST_TICKS; count += 1) {
+    const local = first + count * step;
+    // Where clocks are changed on the way, the day begins at another distance from UTC.
+    const us = local - offset(local - shift);
+    if (us > end) return;
+    if (us < start) continue;
     const part = parts(iso(us));
     const date = dateText(part);
     yield {

@@ -203,6 +203,7 @@ export class Chart {
       if (event.button === 0 && xOf(event) > this.left) start = xOf(event);
     });
     this.svg.addEventListener("pointermove", (event) => {
+      if (!event.buttons) start = null; // Released where nobody told us.
       if (start !== null && Math.abs(xOf(event) - start) > DRAG) {
         // From here on it is a drag, wherever the pointer goes.
         this.svg.setPointerCapture(event.pointerId);

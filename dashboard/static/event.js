@@ -90,7 +90,8 @@ export class EventPanel {
   step(name) {
     const to = this.shown?.neighbours[name];
     if (to === undefined || to === null || to === this.shown.version) return;
-    go({ ...current(), version: to, at: undefined }, { step: true });
+    // The newest is asked for anew: what was known of it may be of a while ago.
+    go({ ...current(), version: name === "last" ? undefined : to, at: undefined }, { step: true });
   }
 
   #draw(event) {

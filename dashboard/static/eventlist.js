@@ -76,7 +76,7 @@ export class EventList {
       actor: () => h("td", { class: "clip", title: row.actor }, h("bdi", {}, row.actor ?? "")),
       data: () => h("td", { class: "wide" }, h("bdi", {}, row.summary)),
     };
-    const made = h("tr", { onclick: () => this.#follow(view) }, this.columns.map((name) => this.#cell(name, cells[name]())));
+    const made = h("tr", { onclick: (event) => this.#follow(event, view) }, this.columns.map((name) => this.#cell(name, cells[name]())));
     onRest(made, () => this.expect(row));
     made.dataset.version = row.version;
     made.dataset.position = row.position;
@@ -92,9 +92,9 @@ export class EventList {
     return link(address(view), () => go(view), {}, content);
   }
 
-  #follow(view) {
-    // Text that was just selected is to be copied, not followed.
-    if (String(getSelection())) return;
+  #follow(event, view) {
+    // The link in the row has its own way, a new tab perhaps; text just selected is to be copied.
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || String(getSelection())) return;
     go(view);
   }
 

@@ -42,6 +42,10 @@ export class Finder {
   }
 
   update(view) {
+    // Who goes elsewhere looks for that event no more.
+    const place = JSON.stringify([view.q, view.aggregate, view.version, view.lane]);
+    if (this.place !== place) this.#stop();
+    this.place = place;
     const asked = JSON.stringify([view.q, view.order, view.of]);
     if (this.asked !== asked) {
       this.asked = asked;

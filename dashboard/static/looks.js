@@ -9,8 +9,10 @@ export const setLooks = (looks) => {
   numbers = looks;
 };
 
+const numberOf = (type) => (type !== null && Object.hasOwn(numbers, type) ? numbers[type] : undefined);
+
 export const look = (type) => {
-  const given = type === null ? undefined : numbers[type];
+  const given = numberOf(type);
   return given === undefined ? "look-none" : `look-${given % COLOURS}`;
 };
 
@@ -22,7 +24,7 @@ const SHAPES = [
 ];
 
 export function shape(type, x, y, r) {
-  const given = type === null ? 0 : (numbers[type] ?? 0);
+  const given = numberOf(type) ?? 0;
   const element = SHAPES[Math.floor(given / COLOURS) % SHAPES.length](x, y, r);
   element.setAttribute("class", look(type));
   return element;
@@ -31,7 +33,7 @@ export function shape(type, x, y, r) {
 // A type's name behind its mark, as lists and headings show it: drawn by the style sheet, for a page
 // of a list has many.
 export function typeName(type) {
-  const given = numbers[type] ?? 0;
+  const given = numberOf(type) ?? 0;
   const drawn = `swatch ${look(type)} shape-${Math.floor(given / COLOURS) % SHAPES.length}`;
   return h("span", { class: "type" }, h("i", { class: drawn, "aria-hidden": "true" }), h("bdi", {}, type));
 }

@@ -11,8 +11,12 @@ import { iso, relative, stamp } from "./moments.js";
 import { entitle, go } from "./view.js";
 
 const POLL = 1000;
+// The first and last moments that times can be given as.
+const FIRST = Date.parse("0001-01-01T00:00:00Z") * 1000;
+const LAST = Date.parse("9999-12-31T23:59:59Z") * 1000;
 const FEW_TYPES = 12;
 const MOST_NEW = 1000;
+const PRESS = 150;
 const BELOW_HEADER = 60;
 const PAGE = 30;
 // What the bars know of; payloads are no column, so their filters narrow the list only.
@@ -34,7 +38,7 @@ export class StoreView {
   constructor(store) {
     this.store = store;
     this.figures = h("div", { class: "figures" });
-    this.histogram = new Histogram({ narrow: (since, until) => this.#go({ since: iso(since), until: iso(until) }) });
+    this.histogram = new Histogram({ narrow: (since, until) => this.#go({ since: iso(Math.max(since, FIRST)), until: iso(Math.min(until, LAST)) }) });
     this.types = h("div", { class: "chips", role: "group", "aria-label": "Event types" });
     this.form = h("form", { class: "filters", "aria-label": "Filters", onsubmit: (event) => event.preventDefault() });
     this.tools = h("div", { class: "tools heads" });
@@ -63,7 +67,7 @@ export class StoreView {
     entitle("");
     const before = this.view;
     this.view = view;
-    const same = (names) => before && names.every((name) => String(before[name]) === String(view[name]));
+    const same = (names) => before && names.every((name) => JSON.stringify(before[name]) === JSON.stringify(view[name]));
     this.#drawFilters();
     this.#drawTools();
     const work = [];
@@ -255,15 +259,19 @@ export class StoreView {
 
   #typeChip(type, count, chosen) {
     const on = chosen.includes(type);
-    const next = on ? chosen.filter((other) => other !== type) : [...chosen, type];
-    const change = { type: next.length ? next : undefined };
+    // As the view is when it is pressed: the chips may have been drawn for the one before.
+    const change = () => {
+      const types = this.view.type ?? [];
+      const next = types.includes(type) ? types.filter((other) => other !== type) : [...types, type];
+      return { type: next.length ? next : undefined };
+    };
     const made = h(
       "button",
-      { type: "button", class: "button small chip", "aria-pressed": on ? "true" : "false", onclick: () => this.#go(change) },
+      { type: "button", class: "button small chip", "aria-pressed": on ? "true" : "false", onclick: () => this.#go(change()) },
       typeName(type),
       count === null ? null : h("span", { class: "faint" }, number(count)),
     );
-    return onRest(made, () => this.#expect(change));
+    return onRest(made, () => this.#expect(change()));
   }
 
   // Fields are made once, so that what is being typed is never overwritten.
@@ -292,7 +300,8 @@ export class StoreView {
       placeholder: hint,
       autocomplete: "off",
       spellcheck: "false",
-      onchange: (event) => this.#go({ [name]: event.target.value || undefined }),
+      // A press that ends the typing has its turn first: what it is on is drawn anew by the change.
+      onchange: ({ target }) => setTimeout(() => this.#go({ [name]: target.value || undefined }), PRESS),
       onkeydown: (event) => {
         if (event.key === "Enter") this.#go({ [name]: event.target.value || undefined });
       },
@@ -318,7 +327,7 @@ export class StoreView {
         "span",
         { class: "right tools" },
         button("Live", { pressed: view.live ? "true" : "false", title: "Show events as they arrive", onclick: () => this.#go({ live: view.live ? undefined : 1 }) }),
-        h("a", { class: "button", href: documentAddress("export", this.#wanted), download: "events.ndjson", title: "All events that match, as an event file" }, icon("save"), "Export"),
+        h("a", { class: "button", href: documentAddress("export", this.#wanted), download: "events.ndjson", title: "All events that match, as lines of an event file" }, icon("save"), "Export"),
         view.correlation !== undefined ? button("On one axis", { title: "The aggregates of this correlation id side by side", onclick: () => this.#go({ as: "lanes" }) }) : null,
       ),
     );
@@ -349,8 +358,15 @@ export class StoreView {
 
   // New events join the list while its beginning is in sight; else they are only counted.
   async #listen() {
+    if (this.listening) return;
+    this.listening = true;
+    await this.#hear();
+    this.listening = false;
+  }
+
+  async #hear() {
     const { view, page } = this;
-    if (!view?.live || !page || document.hidden) {
+    if (!view?.live || !page || document.hidden || !this.element.isConnected) {
       if (!view?.live && this.news) this.#tell(null);
       return;
     }

@@ -9,6 +9,13 @@ import { finding } from "./finder.js";
 import { iso, microseconds, span, stamp, zoned } from "./moments.js";
 import { address, entitle, go } from "./view.js";
 
+// What there is and is not shown.
+function leftOut(found) {
+  if (!found) return "";
+  const lanes = found.left_out ? ` · ${plural(found.left_out, "more aggregate")} left out` : "";
+  return `${lanes}${found.cut ? " · only the newest events are shown" : ""}`;
+}
+
 export class SwimlanesView {
   #loading = new Latest();
 
@@ -36,10 +43,10 @@ export class SwimlanesView {
   }
 
   async update(view) {
-    const before = this.view ?? {};
+    const before = this.view;
     this.view = view;
     entitle("Swimlanes");
-    const same = ["lane", "correlation", "since", "until", "idle"].every((name) => String(before[name]) === String(view[name]));
+    const same = before && ["lane", "correlation", "since", "until", "idle"].every((name) => JSON.stringify(before[name]) === JSON.stringify(view[name]));
     this.#drawTitle();
     await Promise.all([same ? null : this.#load(), this.#choose()]);
     this.#point();
@@ -75,7 +82,10 @@ export class SwimlanesView {
   async #load() {
     const { lane, correlation, since, until, idle } = this.view;
     if (!lane && correlation === undefined) {
+      this.#loading.cancel();
+      this.found = null;
       this.content.hidden = true;
+      this.#drawTitle();
       show(this.problem, h("div", { class: "blank" }, h("p", {}, "Choose aggregates on the left: each gets a lane.")));
       return;
     }
@@ -145,7 +155,7 @@ export class SwimlanesView {
       this.title,
       h("div", { class: "crumbs" }, link(address({}), () => go({}), {}, "All events"), " / Swimlanes"),
       h("h2", {}, correlation === undefined ? "Side by side" : ["Correlation id ", h("bdi", {}, correlation)]),
-      h("p", { class: "faint" }, lasting, this.found?.cut ? " · only the newest are shown" : ""),
+      h("p", { class: "faint" }, lasting, leftOut(this.found)),
       lane ? h("div", { class: "chips" }, lane.map((id) => this.#laneChip(id))) : null,
     );
   }

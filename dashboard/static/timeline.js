@@ -14,17 +14,17 @@ const COUNTING = 500;
 const CALM = 5000;
 const DARK = 0.4;
 
-let prepared = null;
+// One for the whole document: Streamlit takes it away with its page and brings it back.
+let timeline = null;
 
 // Loads and draws the view before there is a place to show it.
 export function prepare() {
-  prepared = new Timeline();
+  timeline ??= new Timeline();
 }
 
 export function mount(root) {
-  root.hindsight ??= prepared ?? new Timeline();
-  prepared = null;
-  root.hindsight.show(root);
+  prepare();
+  timeline.show(root);
 }
 
 class Timeline {
@@ -40,7 +40,7 @@ class Timeline {
     this.element.addEventListener("keydown", (event) => {
       if (isField(event.composedPath()[0])) event.stopPropagation();
     });
-    onView((view) => this.update(view));
+    onView((view) => this.#isShown() && this.update(view));
     this.#drawBar();
     this.#learn();
     this.update(current());
@@ -48,8 +48,16 @@ class Timeline {
 
   show(root) {
     this.#followTheme(root.host ?? document.body);
+    const back = this.shown && this.element.parentNode !== root;
     if (this.element.parentNode !== root) root.append(this.element);
+    this.shown = true;
+    if (back) this.update(current());
     entitle();
+  }
+
+  // Until it was shown for the first time it is being made ready.
+  #isShown() {
+    return !this.shown || this.element.isConnected;
   }
 
   update(view) {
@@ -77,6 +85,10 @@ class Timeline {
   // What the store holds: its types and their looks, exact once all has been counted.
   async #learn() {
     let wait = CALM;
+    if (!this.#isShown()) {
+      setTimeout(() => this.#learn(), wait);
+      return;
+    }
     try {
       const store = await load("store", {});
       const changed = JSON.stringify([store.looks, store.name]) !== JSON.stringify([this.store?.looks, this.store?.name]);
@@ -131,6 +143,7 @@ class Timeline {
   }
 
   #key(event) {
+    if (!this.element.isConnected) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     const target = event.composedPath()[0];
     if (isField(target)) return;
@@ -177,7 +190,7 @@ function objection(view) {
       return `${name}: '${view[name].slice(0, 40)}' is not a time such as 2026-01-31T12:00:00Z`;
     }
   }
-  if (view.since && view.until && Date.parse(view.since) > Date.parse(view.until)) return "since: it must be before until";
+  if (view.since && view.until && Date.parse(view.since) >= Date.parse(view.until)) return "since: it must be before until";
   if (view.version && !view.aggregate) return "version: which aggregate's? Add aggregate=ID to the address";
   return null;
 }

@@ -16,6 +16,7 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    OutlineRow,
     Tally,
     Watermark,
     Written,
@@ -96,6 +97,16 @@ class EventSource(Protocol):
         """What a fold needs of one aggregate's events by version, in batches.
 
         `after` is exclusive, `to_version` inclusive, and so is `as_of`, on `axis`.
+        """
+        ...
+
+    def outline(
+        self, aggregate_id: str, *, after: int | None = None, to_version: int | None = None
+    ) -> Iterator[Sequence[OutlineRow]]:
+        """When which of one aggregate's events occurred, by version, in batches.
+
+        No payload is read, so a history of 100,000 events is there in a moment. `after` is
+        exclusive, `to_version` inclusive.
         """
         ...
 

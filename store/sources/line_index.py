@@ -20,6 +20,7 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    OutlineRow,
     Tally,
     utc,
 )
@@ -155,6 +156,14 @@ class LineIndex:
     def span(self, line: int) -> tuple[int, int]:
         """Where `line` starts and how many bytes it has, in the plain file."""
         return self._ends[line - 1], self._ends[line] - self._ends[line - 1]
+
+    def outline(self, aggregate_id: str, start: int, stop: int | None) -> list[OutlineRow]:
+        """Version, type and moment of an aggregate's events, a slice of its history."""
+        names, moments = self._event_types.texts, self._moments["occurred"]
+        return [
+            (self._version_of[line - 1], names[self._event_type_of[line - 1]], moments[line - 1])
+            for line in self.history(aggregate_id)[start:stop]
+        ]
 
     def counts(self) -> Counts:
         """Events and aggregates, in all and by type."""

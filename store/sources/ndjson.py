@@ -21,6 +21,7 @@ from store.records import (
     Counts,
     Event,
     FeedFilter,
+    OutlineRow,
     Tally,
     Watermark,
     Written,
@@ -164,6 +165,15 @@ class NdjsonSource:
         )
         while batch := list(islice(rows, HISTORY_BATCH)):
             yield batch
+
+    def outline(
+        self, aggregate_id: str, *, after: int | None = None, to_version: int | None = None
+    ) -> Iterator[Sequence[OutlineRow]]:
+        first = self._index.first_version
+        start = 0 if after is None else max(0, after + 1 - first)
+        stop = None if to_version is None else max(0, to_version - first + 1)
+        if rows := self._index.outline(aggregate_id, start, stop):
+            yield rows
 
     def feed(
         self,

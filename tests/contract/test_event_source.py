@@ -1,7 +1,7 @@
 """One real history in each database and in a file: every source gives the same answers."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +19,7 @@ from tests.servers import PostgresServer
 
 ORDERS: tuple[AggregateOrder, ...] = get_args(AggregateOrder)
 LONGEST = "case-9289"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SINCE, UNTIL = datetime(2011, 8, 31, 13, tzinfo=UTC), datetime(2011, 9, 6, tzinfo=UTC)
 
 
@@ -180,3 +181,15 @@ def test_stored_schema_versions_are_counted(source: EventSource, file: NdjsonSou
     assert sum(written.events for written in found) == 8_577
     assert {(w.aggregate_type, w.event_version) for w in found} == {("permit_application", 1)}
     assert {w.event_type: w.events for w in found} == source.counts().events_by_type
+
+
+def test_an_outline_tells_when_which_events_occurred(source: EventSource) -> None:
+    events = list(source.events(LONGEST))
+    whole = [
+        (each.version, each.event_type, (each.occurred_at - EPOCH) // timedelta(microseconds=1))
+        for each in events
+    ]
+    assert [row for rows in source.outline(LONGEST) for row in rows] == whole
+    some = [row for rows in source.outline(LONGEST, after=3, to_version=9) for row in rows]
+    assert some == whole[3:9]
+    assert list(source.outline("nobody")) == []

@@ -171,7 +171,7 @@ def test_a_walk_ends_when_patience_does_and_is_taken_up_again(wabo: NdjsonSource
     page = search(wabo, wanted, bounds=ANYWHERE, patience=0)
     assert page.events == ()
     assert not page.finished
-    assert page.scanned == searching.READ_BATCH
+    assert page.scanned == 1
     pages = backwards(wabo, wanted, bounds=ANYWHERE, patience=0)
     assert sum(page.scanned for page in pages) == wabo.counts().events
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from store import Aggregate, Event
 from store.errors import ApplyFailed, HistoryGap, UnknownEventType
-from store.folding import GENERIC, Step, fold_rows, merge_patch, steps
+from store.folding import GENERIC, Step, changed_fields, fold_rows, merge_patch, steps
 
 
 class Added(Struct, frozen=True):
@@ -182,3 +182,8 @@ def test_without_a_domain_data_is_merged(patches: list[Any]) -> None:
     for patch in patches:
         merged = merge_patch(merged, patch)
     assert list(steps(GENERIC, events))[-1].after == merged
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, True), (1, 1.0), (True, 1.0)])
+def test_values_that_python_calls_equal_are_told_apart(before: Any, after: Any) -> None:
+    assert changed_fields({"x": before, "y": 1}, {"x": after, "y": 1}) == ["x"]

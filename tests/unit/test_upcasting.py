@@ -1,5 +1,6 @@
 """Steps that bring events of earlier schema versions to what the code reads now."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,7 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from store import Aggregate, Upcaster
-from store.errors import InvalidDomain, SchemaTooNew, UnknownEventType, UpcasterMissing
+from store.errors import (
+    InvalidDomain,
+    SchemaTooNew,
+    UnknownEventType,
+    UpcasterMissing,
+    UpcastFailed,
+)
 
 
 class Opened(Struct, frozen=True):
@@ -92,6 +99,19 @@ def test_a_version_that_no_step_takes_up_is_named() -> None:
         shop(*STEPS).decode("Opened", b"{}", 1)
 
 
+@pytest.mark.parametrize(
+    "made", [object(), float("nan"), "\ud800", {1: 2}, datetime(2026, 1, 1, tzinfo=UTC), {"a": {3}}]
+)
+def test_a_step_that_makes_no_json_is_named(made: Any) -> None:
+    aggregate = shop(Upcaster("Opened", 1, 2, lambda _: made))
+    for read in (
+        lambda: aggregate.decode("Opened", b"{}", 1),
+        lambda: aggregate.upcast("Opened", 1, {}),
+    ):
+        with pytest.raises(UpcastFailed, match="upcaster of 'Opened' from 1 to 2"):
+            read()
+
+
 def test_a_type_that_never_was_is_unknown() -> None:
     with pytest.raises(UnknownEventType):
         shop(*STEPS).decode("Sold", b"{}", 1)
@@ -100,6 +120,9 @@ def test_a_type_that_never_was_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
+        ([("Opened", 1, 2, same)], "is no Upcaster"),
+        ([Upcaster("Opened", 1, "2", same)], "version '2' is not a whole number"),  # type: ignore[arg-type]
+        ([Upcaster("Opened", 1, 2, None)], "None is not a function"),  # type: ignore[arg-type]
         ([Upcaster("Opened", 1, 1, same)], "1 to 1 does not raise the version"),
         ([Upcaster("Opened", 2, 1, same)], "2 to 1 does not raise the version"),
         ([Upcaster("Opened", 1, 3, same)], "1 to 3 leaves out version 2"),
@@ -126,7 +149,7 @@ def test_a_type_that_never_was_is_unknown() -> None:
         ),
     ],
 )  # fmt: skip
-def test_steps_that_do_not_lead_to_today_are_refused(steps: list[Upcaster], message: str) -> None:
+def test_steps_that_do_not_lead_to_today_are_refused(steps: list[Any], message: str) -> None:
     with pytest.raises(InvalidDomain, match=message):
         shop(*steps)
 
