@@ -16,7 +16,7 @@ from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress, stretch
 from store.records import Event, FeedFilter
 
-MOST_EVENTS = 2_000
+MOST_EVENTS = 5_000
 MOST_BYTES = 64_000_000
 READ_BATCH = 50
 MOST_LANES = 40

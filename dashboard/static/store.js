@@ -58,6 +58,7 @@ export class StoreView {
   }
 
   close() {
+    this.closed = true;
     clearInterval(this.timer);
     this.histogram.close();
     for (const asked of [this.#activity, this.#search, this.#tail]) asked.cancel();
@@ -301,11 +302,15 @@ export class StoreView {
       autocomplete: "off",
       spellcheck: "false",
       // A press that ends the typing has its turn first: what it is on is drawn anew by the change.
-      onchange: ({ target }) => setTimeout(() => this.#go({ [name]: target.value || undefined }), PRESS),
+      onchange: ({ target }) => setTimeout(() => this.#filter(name, target.value), PRESS),
       onkeydown: (event) => {
-        if (event.key === "Enter") this.#go({ [name]: event.target.value || undefined });
+        if (event.key === "Enter") this.#filter(name, event.target.value);
       },
     });
+  }
+
+  #filter(name, value) {
+    if (!this.closed && value !== (this.view[name] ?? "")) this.#go({ [name]: value || undefined });
   }
 
   #drawTools() {

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 import users
 from dashboard import resources, routes
+from dashboard.documents import swimlanes
 from dashboard.routes import DOCUMENTS
 from store import Context, Hindsight, NewEvent, any_
 from store.domain import Domains
@@ -139,12 +140,11 @@ def test_an_export_is_what_passes_the_filters(client: TestClient) -> None:
 def test_lanes_picked_by_hand_share_an_axis(client: TestClient) -> None:
     found = document(client, "swimlanes", lane=["main/aws", "main/runat"])
     assert {lane["aggregate_id"]: lane["events"] for lane in found["lanes"]} == {
-        "main/aws": 1000,
+        "main/aws": 1225,
         "main/runat": 22,
     }
-    assert sum(mark["events"] for mark in found["marks"]) == 1022
-    assert found["cut"]
-    assert not document(client, "swimlanes", lane="main/runat")["cut"]
+    assert sum(mark["events"] for mark in found["marks"]) == 1247
+    assert not found["cut"]
 
 
 def test_a_correlation_id_draws_arrows_from_causes_to_effects(sqlite_url: str) -> None:
@@ -163,6 +163,19 @@ def test_a_correlation_id_draws_arrows_from_causes_to_effects(sqlite_url: str) -
         "s-1",
     )
     assert [(node.aggregate_id, node.depth) for node in family.tree] == [("o-1", 0), ("s-1", 1)]
+
+
+def test_of_large_events_only_the_newest_are_read(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swimlanes, "MOST_BYTES", 10_000)
+    with Hindsight(sqlite_url) as store:
+        large = [NewEvent("Sent", {"text": "x" * 3_000}) for _ in range(9)]
+        store.append("parcel", "p", large, expected=any_())
+        with resources.shared(store.log, Domains()):
+            found = DOCUMENTS["swimlanes"](QueryParams({"lane": "p"}))
+    assert (found.events, found.cut) == (3, True)
+    assert [row.version for row in found.rows] == [9, 8, 7]
 
 
 def test_aggregates_without_a_lane_are_counted(sqlite_url: str) -> None:
