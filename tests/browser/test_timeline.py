@@ -396,7 +396,7 @@ def test_days_begin_at_midnight_on_both_sides_of_a_changed_clock(
     page = new_context(timezone="Europe/Berlin").new_page()
     open_view(page, serve(log) + "/timeline?aggregate=shift-1")
     page.get_by_role("button", name="Europe/Berlin").click()
-    labels = page.locator(".chart .grid text").all_inner_texts()
+    labels = page.locator(".chart .grid text").all_text_contents()
     days = [int(label.split()[0]) for label in labels if "Oct" in label]
     assert days == sorted(set(days))
     assert len(days) > 5
