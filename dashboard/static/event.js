@@ -242,7 +242,7 @@ function identity(event) {
     ["Position", number(event.position)],
     ["Event id", code(event.event_id)],
     event.correlation_id !== null && ["Correlation id", filterLink("correlation", event.correlation_id)],
-    event.causation_id !== null && ["Causation id", code(event.causation_id)],
+    event.causation_id !== null && ["Causation id", searchLink(event.causation_id)],
     ["Written as", written(event.event_type, event.event_version)],
     ["Read as", event.unreadable ? "this code cannot read it" : written(event.read_as, event.schema_version)],
     event.digest && ["Digest", code(event.digest)],
@@ -257,6 +257,12 @@ function code(value) {
 
 const filterLink = (name, value) =>
   link(address({ [name]: value }), () => go({ [name]: value }), { title: "All its events" }, h("code", {}, value));
+
+// What has this id may be anywhere: the search finds it.
+const searchLink = (id) => {
+  const view = () => ({ ...current(), q: id });
+  return link(address(view()), () => go(view()), { title: "Search for the event" }, h("code", {}, id));
+};
 
 function payload(event, part) {
   if (event[part] === null) {

@@ -107,6 +107,14 @@ def test_an_event_leads_to_all_that_belong_to_it(page: Page, address: str) -> No
     expect(arrows(page)).to_have_count(4)
 
 
+def test_a_causation_id_leads_to_the_event_that_has_it(page: Page, address: str) -> None:
+    open_view(page, f"{address}?aggregate=payment/7")
+    section(page, "Identity").get_by_title("Search for the event").click()
+    page.get_by_role("button", name="Find the event with this id").click()
+    expect(page.get_by_role("heading", name="order/7")).to_be_visible()
+    expect(chosen_event(page)).to_have_text("1 OrderPlaced")
+
+
 def test_the_list_of_a_correlation_id_leads_to_its_lanes(page: Page, address: str) -> None:
     open_view(page, address)
     page.get_by_role("textbox", name="Correlation id").fill(CHECKOUT)
