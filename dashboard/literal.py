@@ -23,7 +23,7 @@ def shortened(text: str, length: int) -> str:
     return f"{text[:head]}…{text[len(text) - tail :]}"
 
 
-def summary(data: Any, length: int = 200) -> str:
+def summary(data: Any, length: int = 100) -> str:
     """A payload in one line: an object without its braces, `name: "x", size: 3`."""
     if isinstance(data, dict):
         parts = []

@@ -1,10 +1,11 @@
 // Events as rows of a table; a click anywhere in a row, or its link, chooses it.
 
-import { alertBox, h, link, number, onRest, show } from "./dom.js";
+import { alertBox, h, link, number, show } from "./dom.js";
 import { typeName } from "./looks.js";
 import { relative, span, stamp, zoneName } from "./moments.js";
 import { address, go } from "./view.js";
 
+const REST = 40;
 const COLUMNS = {
   version: { name: "Version", kind: "number" },
   occurred: { name: "Occurred" },
@@ -23,7 +24,7 @@ export class EventList {
     this.columns = columns;
     this.rows = null;
     this.head = h("thead", {});
-    this.body = h("tbody", {});
+    this.body = h("tbody", { onclick: (event) => this.#press(event), onpointerover: (event) => this.#point(event) });
     this.note = h("div", { class: "list-note" });
     this.table = h("table", { class: "list", "aria-label": label }, this.head, this.body);
     this.element = h("div", { class: "list-frame" }, this.table, this.note);
@@ -76,8 +77,7 @@ export class EventList {
       actor: () => h("td", { class: "clip", title: row.actor }, h("bdi", {}, row.actor ?? "")),
       data: () => h("td", { class: "wide" }, h("bdi", {}, row.summary)),
     };
-    const made = h("tr", { onclick: (event) => this.#follow(event, view) }, this.columns.map((name) => this.#cell(name, cells[name]())));
-    onRest(made, () => this.expect(row));
+    const made = h("tr", {}, this.columns.map((name) => this.#cell(name, cells[name]())));
     made.dataset.version = row.version;
     made.dataset.position = row.position;
     return made;
@@ -92,10 +92,25 @@ export class EventList {
     return link(address(view), () => go(view), {}, content);
   }
 
-  #follow(event, view) {
+  #rowOf(event) {
+    const place = [...this.body.children].indexOf(event.target.closest("tr"));
+    return this.rows?.[place];
+  }
+
+  #press(event) {
     // The link in the row has its own way, a new tab perhaps; text just selected is to be copied.
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || String(getSelection())) return;
-    go(view);
+    const row = this.#rowOf(event);
+    if (row) go(this.href(row));
+  }
+
+  // Who rests on a row is about to press it.
+  #point(event) {
+    const row = this.#rowOf(event);
+    if (row === this.pointed) return;
+    this.pointed = row;
+    clearTimeout(this.resting);
+    if (row) this.resting = setTimeout(() => this.pointed === row && this.expect(row), REST);
   }
 
   #mark() {

@@ -70,6 +70,7 @@ export class StoreView {
     this.view = view;
     const same = (names) => before && names.every((name) => JSON.stringify(before[name]) === JSON.stringify(view[name]));
     this.#drawFilters();
+    this.#drawTypes();
     this.#drawTools();
     const work = [];
     if (!same(COLUMNS)) work.push(this.#loadActivity());
@@ -98,6 +99,7 @@ export class StoreView {
   }
 
   redraw() {
+    this.drawnTypes = null;
     this.list.redraw();
     if (this.activity) this.#drawActivity();
     this.#drawFigures();
@@ -242,7 +244,13 @@ export class StoreView {
     const chosen = this.view?.type ?? [];
     const shown = this.allTypes ? counted : counted.slice(0, FEW_TYPES);
     const rest = counted.length - shown.length;
-    const missing = chosen.filter((type) => !shown.some(([name]) => name === type)).map((type) => [type, null]);
+    const drawn = JSON.stringify([shown, rest, missingOf(chosen, shown)]);
+    if (drawn === this.drawnTypes) {
+      for (const chip of this.types.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", chosen.includes(chip.dataset.type) ? "true" : "false");
+      return;
+    }
+    this.drawnTypes = drawn;
+    const missing = missingOf(chosen, shown).map((type) => [type, null]);
     show(
       this.types,
       [...shown, ...missing].map(([type, count]) => this.#typeChip(type, count, chosen)),
@@ -272,6 +280,7 @@ export class StoreView {
       typeName(type),
       count === null ? null : h("span", { class: "faint" }, number(count)),
     );
+    made.dataset.type = type;
     return onRest(made, () => this.#expect(change()));
   }
 
@@ -425,6 +434,8 @@ export class StoreView {
     this.#loadPage();
   }
 }
+
+const missingOf = (chosen, shown) => chosen.filter((type) => !shown.some(([name]) => name === type));
 
 function howToFill() {
   const command = (text) => h("pre", { class: "code" }, text);

@@ -63,6 +63,7 @@ def marks(page: Page) -> Locator:
 
 def mark_at(page: Page, index: int) -> tuple[float, float]:
     """Where a mark of the time axis stands, in pixels of the window."""
+    expect(marks(page).nth(index)).to_be_visible()
     box = marks(page).nth(index).bounding_box()
     assert box is not None
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -83,6 +84,7 @@ def bars(page: Page) -> Locator:
 
 def bar_at(page: Page, index: int) -> tuple[float, float]:
     """Where a part of a bar stands, in pixels of the window."""
+    expect(bars(page).nth(index)).to_be_visible()
     box = bars(page).nth(index).bounding_box()
     assert box is not None
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
