@@ -106,11 +106,14 @@ def fold_rows(
     """The state and version after `rows`, from those before them; raises as `steps` does."""
     apply, decoders, state_type = fold.apply, fold.decoders, fold.state_type
     number, kind = version, ""
+    last: int | None = None
     try:
         for number, kind, data, _, written in rows:
             if number != version + 1 and not gaps:
                 break
-            after = apply(state, decoders[written][kind](data))
+            if written != last:
+                by_type, last = decoders[written], written
+            after = apply(state, by_type[kind](data))
             if not isinstance(after, state_type):
                 raise _no_state(fold, after)  # noqa: TRY301 (told as a failure of `apply`)
             state, version = after, number
