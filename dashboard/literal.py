@@ -1,17 +1,8 @@
-"""Text from events shown as it is: ids and payloads are untrusted, widgets speak markup."""
+"""Text and payloads in few characters."""
 
-import re
 from typing import Any
 
 import msgspec
-
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=@\"'/])")
-
-
-def markdown(text: str) -> str:
-    """`text` for a markdown label: nothing in it is markup, a link, an emoji or a formula."""
-    escaped = _MARKDOWN.sub(r"\\\1", text)
-    return escaped.replace("\n", " ").replace("\r", " ")
 
 
 def shortened(text: str, length: int) -> str:

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.literal import markdown
-from store.errors import EventStoreError
-
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "pages"
 
@@ -26,7 +23,4 @@ st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg"
 st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
 page = st.navigation([st.Page(home, default=True, visibility="hidden"), timeline], position="top")
-try:
-    page.run()
-except EventStoreError as error:
-    st.error(markdown(str(error)), icon=":material/error:")
+page.run()

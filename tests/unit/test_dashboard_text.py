@@ -16,12 +16,6 @@ def test_microseconds_are_exact(moment: datetime) -> None:
     assert from_microseconds(to_microseconds(moment)) == moment
 
 
-def test_markdown_is_escaped() -> None:
-    assert literal.markdown("*a*_b_<c>[d](e) :f: $g$\n# h") == (
-        r"\*a\*\_b\_\<c\>\[d\]\(e\) \:f\: \$g\$ \# h"
-    )
-
-
 @given(st.text(), st.integers(4, 40))
 def test_shortened_text_fits_and_keeps_both_ends(text: str, length: int) -> None:
     short = literal.shortened(text, length)
