@@ -45,7 +45,7 @@ def serve(
             f"{host} is reachable from other machines and the dashboard has no login yet; "
             f"use 127.0.0.1, or --expose to let everybody read it"
         )
-    with open_source(source) as events, closing(_listen(host, port)) as listener:
+    with open_source(source) as events, closing(listen(host, port)) as listener:
         url = _url(host, listener.getsockname()[1])
         hosts = ["*"] if expose else _names(host)
         file = None if "://" in source else source
@@ -80,15 +80,24 @@ def _url(host: str, port: int) -> str:
     return f"http://{_bracketed(shown)}:{port}"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port`, any free one if it is 0.
+
+    Raises:
+        CannotServe: there is no such address, or it is not free.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
+        listener = socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CannotServe(
             f"cannot listen on {_bracketed(host)}:{port}: {reason}; choose another --port"
         ) from error
+    # asyncio sets this only where the socket says it is of TCP, which create_server's do not. Without
+    # it the body of an answer waits up to 40 ms until the browser has acknowledged the head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _run(app: ASGIApp, listener: socket.socket) -> None:

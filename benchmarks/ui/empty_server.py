@@ -2,7 +2,6 @@
 
 import gc
 import importlib
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import streamlit as st
 import uvicorn
 
 from dashboard.app import WARM_IMPORTS
+from dashboard.server import listen
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener = listen("127.0.0.1", 0)
     print(f"The empty page is on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     app = st.App(Path(__file__).with_name("empty.py"), lifespan=lifespan)
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from dashboard.app import create_app
-from dashboard.server import CannotServe, is_loopback, serve
+from dashboard.server import CannotServe, is_loopback, listen, serve
 from store.sources.ndjson import NdjsonSource
 
 
@@ -89,3 +90,10 @@ def test_a_domain_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: users:domian: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_no_part_of_an_answer_waits_for_an_acknowledgement() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
