@@ -60,17 +60,18 @@ def axis_of(moments: Integers, start: int, end: int, *, collapse: bool) -> Axis:
 
 def _idle(moments: Integers, start: int, end: int) -> list[tuple[int, int]]:
     """The longest gaps, while each is far beyond what is usual and a good part of what is left."""
-    inside = np.unique(moments[(moments >= start) & (moments < end)])
-    if len(inside) < 3:
+    inside = np.sort(moments[(moments >= start) & (moments < end)], kind="stable")
+    apart = np.flatnonzero(np.diff(inside))
+    if len(apart) < 2:
         return []
-    gaps = np.diff(inside)
-    usual = float(np.median(gaps))
+    gaps = inside[apart + 1] - inside[apart]
+    long = np.flatnonzero(gaps >= LEAST_TIMES_MEDIAN * float(np.median(gaps)))
     left = end - start
     found = []
-    for index in np.argsort(-gaps, kind="stable")[:MOST_IDLE].tolist():
+    for index in long[np.argsort(-gaps[long], kind="stable")[:MOST_IDLE]].tolist():
         gap = int(gaps[index])
-        if gap < LEAST_SHARE * left or gap < LEAST_TIMES_MEDIAN * usual:
+        if gap < LEAST_SHARE * left:
             break
-        found.append((int(inside[index]), int(inside[index + 1])))
+        found.append((int(inside[apart[index]]), int(inside[apart[index] + 1])))
         left -= gap
     return sorted(found)

@@ -6,6 +6,7 @@ import { alertBox, button, h, icon, number, scrollToTop, show } from "./dom.js";
 import { Finder } from "./finder.js";
 import { setLooks } from "./looks.js";
 import { isLocal, localZone, setLocal, span } from "./moments.js";
+import { closePreview, openPreview, rememberPlace } from "./preview.js";
 import { StoreView } from "./store.js";
 import { SwimlanesView } from "./swimlanes.js";
 import { current, entitle, onView } from "./view.js";
@@ -17,14 +18,19 @@ const DARK = 0.4;
 // One for the whole document: Streamlit takes it away with its page and brings it back.
 let timeline = null;
 
-// Loads and draws the view before there is a place to show it.
-export function prepare() {
-  timeline ??= new Timeline();
+// Loads and draws the view before there is a place to show it, and shows it where it was last.
+export async function prepare() {
+  timeline = new Timeline();
+  await timeline.drawn;
+  const root = await openPreview(() => timeline.shown);
+  if (root) timeline.preview(root);
 }
 
 export function mount(root) {
-  prepare();
+  timeline ??= new Timeline();
   timeline.show(root);
+  closePreview();
+  requestAnimationFrame(() => rememberPlace(root.host));
 }
 
 class Timeline {
@@ -43,13 +49,20 @@ class Timeline {
     onView((view) => this.#isShown() && this.update(view));
     this.#drawBar();
     this.#learn();
-    this.update(current());
+    this.drawn = this.update(current());
+  }
+
+  preview(root) {
+    root.append(this.element);
+    this.#followTheme(root.host);
   }
 
   show(root) {
-    this.#followTheme(root.host ?? document.body);
     const back = this.shown && this.element.parentNode !== root;
+    const focused = this.element.getRootNode().activeElement;
     if (this.element.parentNode !== root) root.append(this.element);
+    focused?.focus({ preventScroll: true });
+    this.#followTheme(root.host ?? document.body);
     this.shown = true;
     if (back) this.update(current());
     entitle();
@@ -60,7 +73,8 @@ class Timeline {
     return !this.shown || this.element.isConnected;
   }
 
-  update(view) {
+  // Resolves when what the view shows has been drawn.
+  async update(view) {
     const wrong = objection(view);
     if (wrong) {
       this.#swap(null);
@@ -74,7 +88,7 @@ class Timeline {
       show(this.main, this.view.element);
       scrollToTop(this.element);
     }
-    this.view.update(view);
+    await this.view.update(view);
   }
 
   #swap(view) {
@@ -159,8 +173,9 @@ class Timeline {
 
   // Streamlit's variables say which theme is on; nothing says it is dark but its background.
   #followTheme(host) {
+    this.host = host;
     const apply = () => {
-      const background = getComputedStyle(host).getPropertyValue("--st-background-color").trim();
+      const background = getComputedStyle(this.host).getPropertyValue("--st-background-color").trim();
       this.element.classList.toggle("dark", lightness(background) < DARK);
     };
     apply();

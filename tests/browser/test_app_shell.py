@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import BrowserContext, Page, WebSocket, expect
+from playwright.sync_api import BrowserContext, Page, Route, WebSocket, expect
 
 from store import Context, Hindsight, NewEvent, any_, migrate
 from tests.browser.conftest import Serve, started
@@ -203,6 +203,55 @@ def test_nothing_jumps_when_streamlit_runs_again(page: Page, scoop: str) -> None
     assert main is not None
     assert main.evaluate("main => main.isConnected"), "the page was drawn anew"
     expect(chosen_event(page)).to_contain_text("600 ")
+
+
+PLACE = """
+(main) => {
+  const { x, y, width } = main.getBoundingClientRect();
+  const colour = getComputedStyle(main).color;
+  return { x, y, width, colour, font: getComputedStyle(main).fontFamily };
+}
+"""
+SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts.push(entry.value);
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 800])
+def test_a_reload_shows_the_view_at_its_place_before_streamlit_has_one(
+    new_context: NewContext, scoop: str, theme: str, width: int
+) -> None:
+    page = new_context(color_scheme=theme, width=width).new_page()
+    open_view(page, f"{scoop}?aggregate=main/aws&version=600")
+    expect(page.locator(".event .state .tree")).to_be_visible()
+    main = page.get_by_role("main", name="Timeline")
+    placed = main.evaluate(PLACE)
+    held: list[Route] = []
+    page.route("**/_stcore/**", lambda route: held.append(route))  # noqa: PLW0108 - no builtin
+    page.add_init_script(SHIFTS)
+    page.reload()
+    expect(chosen_event(page)).to_contain_text("600 ")
+    assert main.evaluate(PLACE) == placed
+    page.keyboard.press("ArrowLeft")
+    expect(chosen_event(page)).to_contain_text("599 ")
+    page.keyboard.press("/")
+    page.keyboard.type("main/git")
+    streamlit = page.get_by_test_id("stMain").get_by_role("main", name="Timeline")
+    assert streamlit.count() == 0, "Streamlit was quicker"
+    for route in held:
+        route.continue_()
+    page.unroute("**/_stcore/**")
+    expect(streamlit).to_be_visible()
+    expect(main).to_have_count(1)
+    assert main.evaluate(PLACE) == placed
+    expect(search_field(page)).to_be_focused()
+    expect(search_field(page)).to_have_value("main/git")
+    expect(chosen_event(page)).to_contain_text("599 ")
+    assert sum(page.evaluate("window.shifts")) < 0.01
 
 
 # Stores without content, servers without life
