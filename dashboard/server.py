@@ -94,7 +94,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise CannotServe(
             f"cannot listen on {_bracketed(host)}:{port}: {reason}; choose another --port"
         ) from error
-    # asyncio sets this only where the socket says it is of TCP, which create_server's do not. Without
+    # asyncio sets this only where a socket says it is of TCP, which create_server's do not. Without
     # it the body of an answer waits up to 40 ms until the browser has acknowledged the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

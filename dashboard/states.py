@@ -1,11 +1,12 @@
 """What an event changed and the state after it; both come of a fold.
 
-States lately met are kept, with one some way before each: from there a fold goes on, so that steps
-through a history of 100,000 events, either way, do not fold all of it again.
+States lately met are kept, and on a long way one every so often: from there a fold goes on, so that
+who jumps about in a history of 100,000 events does not fold all of it again.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from threading import Lock
 from typing import Any, Final
 
@@ -13,13 +14,14 @@ import msgspec
 from msgspec.structs import replace
 
 from store.errors import ApplyFailed, HistoryGap
-from store.folding import GENERIC, changed_fields, fold_rows
+from store.folding import GENERIC, HistoryRow, changed_fields, fold_rows
 from store.records import Event
 from store.repository import Loaded, Repository
 from store.sources import EventSource
 
 NEAR = 1_000
-KEPT_STATES = 64
+KEPT_STATES = 1_000
+KEPT_BYTES = 64_000_000
 DEEPEST = 8
 
 
@@ -55,6 +57,13 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None = None
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """A state and how many bytes its JSON has, as a measure of what it takes to keep it."""
+
+    loaded: Loaded[Any]
+    size: int
+
+
 class States:
     """States of the aggregates looked at last, safe to share between threads."""
 
@@ -65,12 +74,15 @@ class States:
         *,
         near: int = NEAR,
         keep: int = KEPT_STATES,
+        keep_bytes: int = KEPT_BYTES,
     ) -> None:
         self._source = source
         self._repository = repository
         self._near = near
         self._keep = keep
-        self._kept: OrderedDict[tuple[str, int], Loaded[Any]] = OrderedDict()
+        self._keep_bytes = keep_bytes
+        self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
+        self._bytes = 0
         self._lock = Lock()
 
     def effect(self, event: Event) -> Effect:
@@ -91,37 +103,42 @@ class States:
 
     def _at(self, event: Event, version: int) -> Loaded[Any]:
         """The state of the event's aggregate after `version`."""
-        start = self._nearest(event, version)
-        if version - start.version > self._near:
-            start = self._fold(start, version - self._near)
-        return self._fold(start, version)
-
-    def _fold(self, start: Loaded[Any], version: int) -> Loaded[Any]:
-        fold = self._repository.fold_of(start.aggregate_type)
-        state, reached = start.state, start.version
-        batches = self._source.history(start.aggregate_id, after=reached, to_version=version)
-        try:
-            for rows in batches:
+        loaded = self._nearest(event, version)
+        if loaded.version == version:
+            return loaded
+        fold = self._repository.fold_of(loaded.aggregate_type)
+        batches = self._source.history(
+            loaded.aggregate_id, after=loaded.version, to_version=version
+        )
+        for rows in chain.from_iterable(map(self._parts, batches)):
+            try:
                 state, reached = fold_rows(
-                    fold, start.aggregate_id, rows, state=state, version=reached
+                    fold, loaded.aggregate_id, rows, state=loaded.state, version=loaded.version
                 )
-        except ApplyFailed as error:
-            # Whoever looks at a later event meets the same failure, without the fold before it.
-            self._remember(replace(start, state=error.reached_state, version=error.reached_version))
-            raise
-        loaded = replace(start, state=state, version=reached)
-        self._remember(loaded)
+            except ApplyFailed as error:
+                # Whoever looks at a later event meets the same failure, without the fold before it.
+                self._remember(
+                    replace(loaded, state=error.reached_state, version=error.reached_version)
+                )
+                raise
+            loaded = replace(loaded, state=state, version=reached)
+            self._remember(loaded)
         return loaded
+
+    def _parts(self, rows: Sequence[HistoryRow]) -> Iterator[Sequence[HistoryRow]]:
+        return (rows[at : at + self._near] for at in range(0, len(rows), self._near))
 
     def _nearest(self, event: Event, version: int) -> Loaded[Any]:
         """The latest state known up to `version`, if only the initial one."""
         with self._lock:
             known = [
-                loaded
-                for (aggregate_id, kept), loaded in self._kept.items()
-                if aggregate_id == event.aggregate_id and kept <= version
+                key for key in self._kept if key[0] == event.aggregate_id and key[1] <= version
             ]
-        return max(known, key=lambda loaded: loaded.version, default=self._unborn(event))
+            if not known:
+                return self._unborn(event)
+            nearest = max(known)
+            self._kept.move_to_end(nearest)
+            return self._kept[nearest].loaded
 
     def _unborn(self, event: Event) -> Loaded[Any]:
         fold = self._repository.fold_of(event.aggregate_type)
@@ -135,12 +152,16 @@ class States:
         )
 
     def _remember(self, loaded: Loaded[Any]) -> None:
+        key = (loaded.aggregate_id, loaded.version)
+        kept = _Kept(loaded, len(msgspec.json.encode(loaded.state, enc_hook=repr)))
         with self._lock:
-            key = (loaded.aggregate_id, loaded.version)
-            self._kept[key] = loaded
-            self._kept.move_to_end(key)
-            if len(self._kept) > self._keep:
-                self._kept.popitem(last=False)
+            if key in self._kept:
+                return
+            self._kept[key] = kept
+            self._bytes += kept.size
+            while len(self._kept) > self._keep or self._bytes > self._keep_bytes:
+                _, oldest = self._kept.popitem(last=False)
+                self._bytes -= oldest.size
 
 
 def _stopped(reached: Loaded[Any], error: ApplyFailed | HistoryGap) -> Effect:

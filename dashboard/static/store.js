@@ -274,9 +274,14 @@ export class StoreView {
       const next = types.includes(type) ? types.filter((other) => other !== type) : [...types, type];
       return { type: next.length ? next : undefined };
     };
+    const press = () => {
+      this.#go(change());
+      // Who has pressed it still points at it, and often takes it back.
+      setTimeout(() => !this.closed && this.#expect(change()), PRESS);
+    };
     const made = h(
       "button",
-      { type: "button", class: "button small chip", "aria-pressed": on ? "true" : "false", onclick: () => this.#go(change()) },
+      { type: "button", class: "button small chip", "aria-pressed": on ? "true" : "false", onclick: press },
       typeName(type),
       count === null ? null : h("span", { class: "faint" }, number(count)),
     );

@@ -140,10 +140,23 @@ def test_steps_through_a_long_history_fold_only_what_is_near(tmp_path: Path) -> 
         states = States(counted, Repository(source, Domains()))
         states.effect(event(source, "thing-1", length))
         assert counted.read == length
-        for version in [length - 1, length - NEAR // 2, length - 1, length]:
+        for version in [length - 1, length - NEAR // 2, 1, 2 * NEAR + 5, length // 3, length]:
             counted.read = 0
             states.effect(event(source, "thing-1", version))
             assert counted.read <= NEAR
+
+
+def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path) -> None:
+    with NdjsonSource(write_log(tmp_path / "log.ndjson", 90)) as source:
+        counted: Any = Counted(source)
+        for room in ({"keep": 2}, {"keep_bytes": 2 * len(b"{}")}):
+            states = States(counted, Repository(source, Domains()), near=10, **room)
+            states.effect(event(source, "thing-1", 90))
+            counted.read = 0
+            states.effect(event(source, "thing-1", 90))
+            assert counted.read <= 1  # that and the one before it are the last that were met
+            states.effect(event(source, "thing-1", 45))
+            assert counted.read >= 45  # nothing on the way was kept
 
 
 class Fragile(Struct, frozen=True):
