@@ -182,10 +182,9 @@ export class AggregateView {
     show(
       this.title,
       h("div", { class: "crumbs" }, link(address({}), () => go({}), {}, "All events"), " / ", h("bdi", {}, head.aggregate_type)),
-      h("div", { class: "heading" }, h("h2", {}, h("bdi", {}, head.aggregate_id)), link(address({ lane: head.aggregate_id }), () => go({ lane: [head.aggregate_id] }), { class: "button" }, "Beside others")),
+      h("div", { class: "heading" }, h("h2", {}, h("bdi", {}, head.aggregate_id)), this.news, link(address({ lane: head.aggregate_id }), () => go({ lane: [head.aggregate_id] }), { class: "button" }, "Beside others")),
       h("p", { class: "faint" }, `${extent} · last active ${relative(head.last_occurred_at)}`),
       leftOut ? h("p", { class: "faint" }, `Only the newest ${number(events)} events are on this page.`) : null,
-      this.news,
     );
   }
 

@@ -38,8 +38,8 @@ class Timeline {
     this.finder = new Finder();
     this.main = h("main", { class: "main", "aria-label": "Timeline" });
     this.bar = h("div", { class: "bar" });
-    this.watermark = h("div", { class: "watermark", role: "status" });
-    this.element = h("div", { class: "app" }, this.finder.element, h("div", { class: "stage" }, this.bar, this.watermark, this.main));
+    this.notice = h("div", { class: "notice", role: "status" });
+    this.element = h("div", { class: "app" }, this.finder.element, h("div", { class: "stage" }, this.bar, this.main));
     onBusy((busy) => this.main.setAttribute("aria-busy", busy));
     document.addEventListener("keydown", (event) => this.#key(event));
     // Streamlit has shortcuts of its own; letters typed into our fields are none of them.
@@ -118,7 +118,7 @@ class Timeline {
       this.view?.learn?.(store);
       wait = store.complete ? CALM : COUNTING;
     } catch (error) {
-      show(this.watermark, alertBox(error.message));
+      show(this.notice, alertBox(error.message));
     }
     setTimeout(() => (document.hidden ? this.#whenSeen() : this.#learn()), wait);
   }
@@ -133,6 +133,7 @@ class Timeline {
     show(
       this.bar,
       h("span", { class: "store-name" }, h("bdi", {}, this.store?.name ?? "")),
+      this.notice,
       h("div", { class: "segments", role: "group", "aria-label": "Time zone" }, zone("UTC", false), zone(localZone() === "UTC" ? "Local (UTC)" : localZone(), true)),
     );
   }
@@ -145,14 +146,14 @@ class Timeline {
 
   #drawWatermark(watermark) {
     if (!watermark) {
-      show(this.watermark);
+      show(this.notice);
       return;
     }
     const by = watermark.pid === null ? "by a transaction" : `by pid ${watermark.pid}`;
     const since = watermark.held_for === null ? "" : ` for ${span(watermark.held_for)}`;
     show(
-      this.watermark,
-      h("p", {}, icon("alert"), `Readers are held at #${number(watermark.position)} ${by}${since}: it may still fill the next position.`),
+      this.notice,
+      h("p", { class: "held", title: "Followers of the feed wait: it may still fill the next position." }, icon("alert"), `Readers are held at #${number(watermark.position)} ${by}${since}`),
     );
   }
 

@@ -367,9 +367,12 @@ def test_new_events_of_an_aggregate_are_told_and_shown(
     append_elsewhere(sqlite_url, "note-1", events=2)
     open_view(page, serve(sqlite_url) + "/timeline?aggregate=note-1&version=1")
     expect(chosen_event(page)).to_have_text("1 Noted")
+    expect(page.locator(".event .state .tree")).to_be_visible()
+    before = boxes(page)
     append_by_command(sqlite_url, "note", "note-1", "Renoted", "--data", '{"by": "hand"}')
     news = page.get_by_role("button", name="1 new event: show")
     expect(news).to_be_visible()
+    assert boxes(page) == before
     expect(chosen_event(page)).to_have_text("1 Noted")
     append_by_command(sqlite_url, "note", "note-1", "Renoted", "--data", "{}")
     page.get_by_role("button", name="2 new events: show").click()
@@ -397,9 +400,15 @@ def test_who_holds_readers_is_said_as_long_as_it_is_so(
     open_view(page, serve(postgres_url) + "/timeline?live=1")
     expect(rows(page, STORE)).to_have_count(2)
     line = page.get_by_text("Readers are held")
+    main = page.get_by_role("main", name="Timeline")
+    before = main.bounding_box()
     with held(postgres_url) as pid:
         append_elsewhere(postgres_url, "note-2")
         expect(line).to_contain_text(re.compile(rf"Readers are held at #2 by pid {pid} for \d+ s"))
+        after = main.bounding_box()
+    assert before is not None
+    assert after is not None
+    assert (after["x"], after["y"]) == (before["x"], before["y"])
     expect(line).to_have_count(0)
     expect(rows(page, STORE)).to_have_count(4)
     expect(rows(page, STORE).nth(1)).to_contain_text("Late")
