@@ -14,7 +14,8 @@ let preview = null;
 
 // Where Streamlit has put the view.
 export function rememberPlace(host) {
-  const { left, top, width } = host.getBoundingClientRect();
+  const { left, top: seen, width } = host.getBoundingClientRect();
+  const top = seen + ancestors(host).reduce((sum, { scrollTop }) => sum + scrollTop, 0);
   const styles = getComputedStyle(host);
   const theme = Object.fromEntries(THEME.map((name) => [name, styles.getPropertyValue(name)]));
   keep("place", JSON.stringify({ seenIn: seenIn(), left, top, width, theme }));
@@ -28,21 +29,28 @@ export async function openPreview(tooLate) {
   styles.replaceSync(await sheet);
   while (!tooLate() && !(await fontOf(place))) await nextFrame();
   if (tooLate()) return null;
-  preview = h("div", {});
-  for (const [name, value] of Object.entries(place.theme)) preview.style.setProperty(name, value);
+  const root = h("div", {});
+  for (const [name, value] of Object.entries(place.theme)) root.style.setProperty(name, value);
   const [left, top, width] = [place.left, place.top, place.width].map((length) => `${length}px`);
-  const background = "var(--st-background-color)";
-  Object.assign(preview.style, { position: "fixed", zIndex: 1, left, top, width, bottom: 0, overflow: "clip visible", background });
-  const root = preview.attachShadow({ mode: "open" });
-  root.adoptedStyleSheets = [styles];
+  Object.assign(root.style, { marginLeft: left, marginTop: top, width });
+  preview = h("div", {}, root);
+  Object.assign(preview.style, { position: "fixed", inset: 0, zIndex: 1, overflow: "auto", background: place.theme["--st-background-color"] });
+  const shadow = root.attachShadow({ mode: "open" });
+  shadow.adoptedStyleSheets = [styles];
   document.body.append(preview);
-  return root;
+  return shadow;
 }
 
-export function closePreview() {
+// Has the view moved into its place within `host`, where it stays scrolled as far as it is.
+export function leavePreview(host, move) {
+  const scrolled = preview?.scrollTop ?? 0;
+  move();
   preview?.remove();
   preview = null;
+  if (scrolled) for (const one of ancestors(host)) one.scrollTop = scrolled;
 }
+
+const ancestors = (element) => (element.parentElement ? [element.parentElement, ...ancestors(element.parentElement)] : []);
 
 // Streamlit declares its font when it begins to draw; in any other the view would change its shape.
 const fontOf = async (place) => (await document.fonts.load(`14px ${place.theme["--st-font"]}`)).length > 0;

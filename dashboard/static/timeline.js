@@ -6,7 +6,7 @@ import { alertBox, button, h, icon, number, scrollToTop, show } from "./dom.js";
 import { Finder } from "./finder.js";
 import { setLooks } from "./looks.js";
 import { isLocal, localZone, setLocal, span } from "./moments.js";
-import { closePreview, openPreview, rememberPlace } from "./preview.js";
+import { leavePreview, openPreview, rememberPlace } from "./preview.js";
 import { StoreView } from "./store.js";
 import { SwimlanesView } from "./swimlanes.js";
 import { current, entitle, onView } from "./view.js";
@@ -28,8 +28,7 @@ export async function prepare() {
 
 export function mount(root) {
   timeline ??= new Timeline();
-  timeline.show(root);
-  closePreview();
+  leavePreview(root.host, () => timeline.show(root));
   requestAnimationFrame(() => rememberPlace(root.host));
 }
 
