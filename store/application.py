@@ -21,6 +21,7 @@ from store.execution import ConflictHook, Executor
 from store.log import Clock, EventLog
 from store.repository import Repository
 from store.settings import Settings
+from store.snapshots import Snapshots
 from store.sources import EventSource
 from store.sources.ndjson import NdjsonSource
 from store.subscription import follow
@@ -37,7 +38,8 @@ class Hindsight:
     The methods are those of its parts: see `EventLog`, `EventSource` and `Repository`. With
     `read_only` the database itself refuses writes, and ends any statement that takes over 30
     seconds. `on_conflict` is told of each conflict of a command, once its outcome is known; what
-    it raises is logged.
+    it raises is logged. With `snapshots` off (by default what `EVENT_STORE_SNAPSHOTS` says, else
+    on) none is used or taken: that changes costs, not answers.
 
     Raises:
         SchemaError: there is no store at `url`, or its schema does not fit this code.
@@ -55,6 +57,7 @@ class Hindsight:
         outcome_timeout: float = 30.0,
         read_only: bool = False,
         on_conflict: ConflictHook | None = None,
+        snapshots: bool | None = None,
     ) -> None:
         settings = Settings.from_environment()
         self.domains = _domains(settings.domain if domain is None else domain)
@@ -85,10 +88,16 @@ class Hindsight:
         self.tally = log.tally
         self.watermark = log.watermark
         self.follow = partial(follow, log)
-        repository = Repository(log, self.domains)
+        self.snapshots = Snapshots(
+            self.database,
+            self.domains,
+            enabled=settings.snapshots if snapshots is None else snapshots,
+        )
+        repository = Repository(log, self.domains, self.snapshots, writable=not read_only)
         self.load = repository.load
         self.replay = repository.replay
-        executor = Executor(log, repository, self.domains, on_conflict=on_conflict)
+        self.snapshot = repository.snapshot
+        executor = Executor(log, repository, self.domains, self.snapshots, on_conflict=on_conflict)
         self.execute = executor.execute
 
     def close(self) -> None:

@@ -22,6 +22,8 @@ from store.upcasting import Decoders, Upcaster, Upcasting
 
 State = TypeVar("State", bound=Struct)
 
+SNAPSHOT_EVERY = 100
+
 
 class Command(Protocol):
     """What somebody wants done to an aggregate; its class's name is the command's."""
@@ -46,7 +48,8 @@ class Aggregate(Generic[State]):
     name. `apply(state, event)` returns the state after the event, and changes nothing. `upcasters`
     bring what earlier code wrote to what `events` are now, a schema version at a time. `personal`
     names fields, of events and state, that tell of people. Raise `fold_version` when something that
-    `apply` calls changes what states come out; a change of `apply` itself is noticed.
+    `apply` calls changes what states come out; a change of `apply` itself is noticed. A snapshot of
+    the state is due when the version passes a multiple of `snapshot_every`; None takes none.
 
     Raises:
         InvalidDomain: a part does not fit; the message names it.
@@ -63,6 +66,7 @@ class Aggregate(Generic[State]):
         upcasters: Sequence[Upcaster] = (),
         personal: Sequence[str] = (),
         fold_version: int = 1,
+        snapshot_every: int | None = SNAPSHOT_EVERY,
     ) -> None:
         self.aggregate_type = check_text("aggregate_type", aggregate_type)
         self.initial = initial
@@ -72,6 +76,7 @@ class Aggregate(Generic[State]):
         self.commands = tuple(commands)
         self.personal = frozenset(personal)
         self.fold_version = fold_version
+        self.snapshot_every = snapshot_every
         names = {event.__name__: event for event in events if isinstance(event, type)}
         try:
             _check_parts(self)
@@ -154,6 +159,11 @@ class Domains:
                 homes[kind] = domain.name
                 self._by_type[kind] = aggregate
                 self._add_commands(aggregate)
+
+    @property
+    def aggregates(self) -> Iterable[Aggregate[Any]]:
+        """Those of all domains."""
+        return self._by_type.values()
 
     def aggregate(self, aggregate_type: str) -> Aggregate[Any] | None:
         """The aggregate of that type, None where no domain has it."""
@@ -266,10 +276,14 @@ def _check_parts(aggregate: Aggregate[Any]) -> None:
                 raise InvalidDomain(f"command {command.__name__!r}: no {call}")
     _check_distinct("command", aggregate.commands)
     _check_personal(aggregate)
-    if type(aggregate.fold_version) is not int or aggregate.fold_version < 1:
-        raise InvalidDomain(
-            f"fold_version: {aggregate.fold_version!r} is not a whole number from 1"
-        )
+    _check_count("fold_version", aggregate.fold_version)
+    if aggregate.snapshot_every is not None:
+        _check_count("snapshot_every", aggregate.snapshot_every)
+
+
+def _check_count(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise InvalidDomain(f"{name}: {value!r} is not a whole number from 1")
 
 
 def _check_frozen(role: str, kind: type) -> None:

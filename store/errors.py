@@ -19,12 +19,15 @@ EventStoreError
 │   ├── AggregateNotFound
 │   ├── VersionNotFound
 │   └── NoEventYet                      the aggregate exists, but not by the time asked for
+├── InvalidSetting(ValueError)          the environment says what cannot be; names the variable
 ├── InvalidDomain(ValueError)           a service's declaration that does not fit; names the place
 ├── CommandRejected                     a rule of the domain forbids the command
 ├── CommandUnknown                      no domain has the command
 ├── UnknownEventType                    the aggregate has no event of that name
 ├── ApplyFailed                         an event cannot be folded; carries what was reached
 ├── HistoryGap                          a version is missing from a history
+├── SnapshotAhead                       a snapshot is of a version that has no event
+├── SnapshotRefused                     a state that would not come back from JSON as it is
 └── InvalidSource(ValueError)           an event file or URL that cannot be read
 """
 
@@ -174,6 +177,10 @@ class AccessDenied(EventStoreError):
     """The database role may not do this."""
 
 
+class InvalidSetting(EventStoreError, ValueError):
+    """A variable of the environment has a value that means nothing."""
+
+
 class InvalidDomain(EventStoreError, ValueError):
     """A domain's declaration, or the path to it, that does not fit; the message names the place."""
 
@@ -281,6 +288,29 @@ class ApplyFailed(EventStoreError):
         located.reached_version, located.reached_state = self.reached_version, self.reached_state
         located.reached = self.reached
         return located
+
+
+class SnapshotAhead(EventStoreError):
+    """A snapshot is of a version that has no event: events were lost, or it is of another store."""
+
+    def __init__(self, *, aggregate_id: str, version: int, newest: int) -> None:
+        super().__init__(
+            f"{aggregate_id!r}: a snapshot at version {version}, events up to {newest};"
+            f" find out where the events went, or: hindsight snapshot {aggregate_id} --drop"
+        )
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.newest = newest
+
+
+class SnapshotRefused(EventStoreError):
+    """A state cannot be kept: it is no JSON, or would come back from it as another state."""
+
+    def __init__(self, *, aggregate_id: str, version: int, reason: str) -> None:
+        super().__init__(f"snapshot of {aggregate_id!r} at version {version}: {reason}")
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.reason = reason
 
 
 class HistoryGap(EventStoreError):

@@ -18,6 +18,7 @@ from store.log import EventLog
 from store.payload import encode
 from store.records import Context, Event, NewEvent
 from store.repository import Loaded, Repository
+from store.snapshots import Snapshots
 from store.versions import exact
 
 _log = logging.getLogger(__name__)
@@ -65,12 +66,14 @@ class Executor:
         log: EventLog,
         repository: Repository,
         domains: Domains,
+        snapshots: Snapshots,
         *,
         on_conflict: ConflictHook | None = None,
     ) -> None:
         self._log = log
         self._repository = repository
         self._domains = domains
+        self._snapshots = snapshots
         self._on_conflict = on_conflict
 
     def execute(
@@ -86,7 +89,8 @@ class Executor:
 
         It is a transaction of its own. When somebody else appended first, the events since are
         read and the command decides again, at most `attempts` times, after a short random pause.
-        What `command.recorded()` returns is kept with a new id in its events' metadata.
+        What `command.recorded()` returns is kept with a new id in its events' metadata. Afterwards,
+        in this thread, a snapshot is taken where one is due.
 
         Raises:
             CommandRejected: a rule of the domain forbids it.
@@ -111,6 +115,7 @@ class Executor:
                         raise
                 else:
                     outcome = "absorbed"
+                    self._keep(aggregate, aggregate_id, loaded.version, executed)
                     return executed
                 time.sleep(_pause(len(conflicts)))
                 loaded = self._repository.catch_up(loaded)
@@ -119,6 +124,17 @@ class Executor:
             raise
         finally:
             self._tell(aggregate, command, conflicts, outcome)
+
+    def _keep(
+        self, aggregate: Aggregate[Any], aggregate_id: str, before: int, executed: Executed[Any]
+    ) -> None:
+        self._snapshots.keep_if_due(
+            aggregate,
+            aggregate_id,
+            before=before,
+            version=executed.version,
+            state=executed.state,
+        )
 
     def _tell(
         self,

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, get_args
 
@@ -43,6 +43,20 @@ def fold_fingerprint(
         _syntax(apply),
     ]
     return sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def code_fingerprint(functions: Iterable[tuple[Any, Callable[..., Any]]]) -> str:
+    """SHA-256, in hex, over named functions: their syntax trees, without source their bytecode."""
+    parts = [(name, _code(function)) for name, function in functions]
+    return sha256(repr(parts).encode()).hexdigest()
+
+
+def _code(function: Callable[..., Any]) -> Any:
+    try:
+        return _syntax(function)
+    except InvalidDomain:
+        code = getattr(function, "__code__", None)
+        return type(function).__qualname__ if code is None else (code.co_code, code.co_consts)
 
 
 def _fields(kind: type[Struct], above: set[type]) -> list[Any]:

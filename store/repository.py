@@ -11,17 +11,19 @@ from store.domain import Domains
 from store.errors import (
     AggregateTypeMismatch,
     ApplyFailed,
+    InvalidDomain,
     InvalidEvent,
     NoEventYet,
     VersionNotFound,
 )
 from store.folding import GENERIC, Fold, HistoryRow, Step, fold_rows, steps
 from store.records import Axis, Event, utc
+from store.snapshots import Beginning, Snapshots
 from store.sources import EventSource
 
 State = TypeVar("State")
-Source: TypeAlias = Literal["replay"]
-"""What a state was made from."""
+Source: TypeAlias = Literal["replay", "snapshot"]
+"""What a state was made from: all its events, or a snapshot and those after it."""
 
 
 class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
@@ -29,6 +31,7 @@ class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
 
     `generic` says that no domain code was there to make it: the events' data is merged. `left_out`
     counts the earlier versions that are not in it, which happens as of an `occurred` time only.
+    `folded` counts the events that were read for it; `ignored` says why a snapshot was not used.
     """
 
     aggregate_id: str
@@ -38,14 +41,28 @@ class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
     source: Source
     generic: bool
     left_out: int = 0
+    folded: int = 0
+    ignored: str | None = None
 
 
 class Repository:
-    """Loads aggregates. Safe to share between threads."""
+    """Loads aggregates. Safe to share between threads.
 
-    def __init__(self, source: EventSource, domains: Domains) -> None:
+    Where there are `snapshots`, loads begin with them; only a `writable` one replaces bad ones.
+    """
+
+    def __init__(
+        self,
+        source: EventSource,
+        domains: Domains,
+        snapshots: Snapshots | None = None,
+        *,
+        writable: bool = False,
+    ) -> None:
         self._source = source
         self._domains = domains
+        self._snapshots = snapshots
+        self._writable = writable
 
     def load(
         self,
@@ -64,10 +81,14 @@ class Repository:
             AggregateNotFound, VersionNotFound, NoEventYet: there is no such state.
             ApplyFailed: an event cannot be folded; what was reached is the error's `reached`.
             HistoryGap: a version is missing.
+            SnapshotAhead: a snapshot is of a version that has no event.
         """
         _check_bounds(version, as_of, first=self._source.info.first_version)
-        history = self._source.history(aggregate_id, to_version=version, as_of=as_of, axis=axis)
-        loaded = self._fold(aggregate_id, None, history, gaps=_may_leave_out(as_of, axis))
+        if as_of is None:
+            loaded = self._up_to(aggregate_id, version)
+        else:
+            history = self._source.history(aggregate_id, as_of=as_of, axis=axis)
+            loaded = self._fold(aggregate_id, None, history, gaps=_may_leave_out(as_of, axis))
         if loaded is None:
             self._source.aggregate(aggregate_id)
             raise NoEventYet(aggregate_id, as_of)
@@ -81,12 +102,33 @@ class Repository:
         Raises:
             AggregateTypeMismatch: the aggregate is of another type.
         """
-        loaded = self._fold(aggregate_id, None, self._source.history(aggregate_id), gaps=False)
+        loaded = self._up_to(aggregate_id, None)
         if loaded is not None and loaded.aggregate_type != aggregate_type:
             raise AggregateTypeMismatch(
                 aggregate_id=aggregate_id, given=aggregate_type, actual=loaded.aggregate_type
             )
         return loaded or self._unborn(aggregate_id, aggregate_type)
+
+    def snapshot(self, aggregate_id: str, *, replay: bool = True) -> Loaded[Any]:
+        """Keep the newest state as a snapshot, whether or not one is due; the state.
+
+        It comes from all events, or, without `replay`, from an earlier snapshot and those after it.
+
+        Raises:
+            InvalidDomain: there is no domain code for it, or its type takes no snapshots.
+            SnapshotRefused: the state would not come back from JSON as it is.
+            AggregateNotFound, ApplyFailed, HistoryGap, SnapshotAhead: as `load` does.
+        """
+        head = self._source.aggregate(aggregate_id)
+        aggregate = self._domains.aggregate(head.aggregate_type)
+        snapshots = self._snapshots
+        if aggregate is None or snapshots is None or not snapshots.used_for(head.aggregate_type):
+            why = "no domain code" if aggregate is None else "its type takes no snapshots"
+            raise InvalidDomain(f"no snapshot of {aggregate_id!r}, {head.aggregate_type!r}: {why}")
+        loaded = self._whole(aggregate_id, None) if replay else self.load(aggregate_id)
+        assert loaded is not None, "its head says that it has events"  # noqa: S101
+        snapshots.keep(aggregate, aggregate_id, version=loaded.version, state=loaded.state)
+        return loaded
 
     def replay(
         self,
@@ -123,6 +165,52 @@ class Repository:
         """How events of that type become state."""
         return self._domains.aggregate(aggregate_type) or GENERIC
 
+    def _up_to(self, aggregate_id: str, version: int | None) -> Loaded[Any] | None:
+        """The state after that version, or the newest; None where there is no event."""
+        if self._snapshots is None or not self._snapshots.used_for():
+            return self._whole(aggregate_id, version)
+        begun = self._snapshots.begin(aggregate_id, version)
+        if begun.ignored is not None:
+            return self._passed_over(aggregate_id, version, begun)
+        start = None
+        if begun.aggregate_type is not None:
+            unborn = self._unborn(aggregate_id, begun.aggregate_type)
+            start = replace(unborn, state=begun.state, version=begun.version, source="snapshot")
+        return self._fold(
+            aggregate_id, start, self._going_on(aggregate_id, begun, version), gaps=False
+        )
+
+    def _going_on(
+        self, aggregate_id: str, begun: Beginning, version: int | None
+    ) -> Iterator[Sequence[HistoryRow]]:
+        if begun.rows:
+            yield begun.rows
+        if begun.more:
+            last = begun.rows[-1][0]
+            yield from self._source.history(aggregate_id, after=last, to_version=version)
+
+    def _passed_over(
+        self, aggregate_id: str, version: int | None, begun: Beginning
+    ) -> Loaded[Any] | None:
+        """The state without the snapshot, which it replaces."""
+        loaded = self._whole(aggregate_id, version)
+        if loaded is None:
+            return None
+        aggregate = self._domains.aggregate(loaded.aggregate_type)
+        if self._writable and self._snapshots is not None and aggregate is not None:
+            self._snapshots.replace(
+                aggregate,
+                aggregate_id,
+                bad=begun.version,
+                version=loaded.version,
+                state=loaded.state,
+            )
+        return replace(loaded, ignored=begun.ignored)
+
+    def _whole(self, aggregate_id: str, version: int | None) -> Loaded[Any] | None:
+        history = self._source.history(aggregate_id, to_version=version)
+        return self._fold(aggregate_id, None, history, gaps=False)
+
     def _fold(
         self,
         aggregate_id: str,
@@ -151,7 +239,13 @@ class Repository:
                 )
                 raise located from error.cause
             left_out = before.left_out + version - before.version - len(rows)
-            loaded = replace(before, state=state, version=version, left_out=left_out)
+            loaded = replace(
+                before,
+                state=state,
+                version=version,
+                left_out=left_out,
+                folded=before.folded + len(rows),
+            )
         return loaded
 
     def _position(self, aggregate_id: str, version: int) -> int | None:

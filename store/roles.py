@@ -13,6 +13,7 @@ GRANTS = (
     "SELECT, INSERT ON TABLE events",
     # Locking a head is an UPDATE to PostgreSQL even where nothing is changed.
     "SELECT, INSERT, UPDATE ON TABLE aggregates",
+    "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds",
     f"SELECT ON TABLE store_info, {VERSION_TABLE}",
     # Followers ask for the last position drawn; drawing one takes no right on an identity.
     "SELECT ON SEQUENCE events_position_seq",

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from store.errors import InvalidSetting
+
 DEFAULT_URL = "sqlite:///data/events.db"
 
 
@@ -12,17 +14,31 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where the store is. `read_url` is where pages read: by default the store itself.
 
     `domain` names the import paths of domains, separated by commas; there is no default.
+    `snapshots` off leaves them alone: loads replay, and none is taken.
     """
 
     url: str = DEFAULT_URL
     read_url: str | None = None
     domain: str | None = None
+    snapshots: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """`EVENT_STORE_URL` and so on; an empty variable is an absent one."""
+        """`EVENT_STORE_URL` and so on; an empty variable is an absent one.
+
+        Raises:
+            InvalidSetting: a switch is neither on nor off.
+        """
         return cls(
             url=environment.get("EVENT_STORE_URL") or DEFAULT_URL,
             read_url=environment.get("EVENT_STORE_READ_URL") or None,
             domain=environment.get("EVENT_STORE_DOMAIN") or None,
+            snapshots=_switch(environment, "EVENT_STORE_SNAPSHOTS"),
         )
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name) or "on"
+    if value not in {"on", "off"}:
+        raise InvalidSetting(f"{name}: {value!r} is neither on nor off")
+    return value == "on"

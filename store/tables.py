@@ -93,6 +93,26 @@ def define(*, position_is_key: bool) -> MetaData:
         Index(None, "aggregate_type", "aggregate_id"),
     )
     Table(
+        "snapshots",
+        metadata,
+        Column("aggregate_id", _ID, primary_key=True),
+        Column("version", BigInteger, primary_key=True, autoincrement=False),
+        Column("fingerprint", Text, primary_key=True),
+        Column("upcasters", Text, nullable=False),
+        Column("state", _JSON, nullable=False),
+        Column("digest", Text, nullable=False),
+        Column("event_digest", LargeBinary, nullable=False),
+        Column("taken_at", Moment, nullable=False),
+        Index(None, "fingerprint"),
+    )
+    Table(
+        "folds",
+        metadata,
+        Column("fingerprint", Text, primary_key=True),
+        Column("aggregate_type", Text, nullable=False),
+        Column("seen_at", Moment, nullable=False),
+    )
+    Table(
         "store_info",
         metadata,
         Column("id", Integer, primary_key=True, autoincrement=False),

@@ -1,6 +1,7 @@
 """Bringing events of earlier schema versions to what the code reads now, a pure step at a time."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import msgspec
@@ -15,6 +16,7 @@ from store.errors import (
     UpcasterMissing,
     UpcastFailed,
 )
+from store.fingerprint import code_fingerprint
 
 Decode: TypeAlias = Callable[[bytes | str], Any]
 Stored: TypeAlias = tuple[str, int]
@@ -64,6 +66,12 @@ class Upcasting:
         _check_circles(self._steps)
         _check_ends(self._steps, self.schema_versions)
         _check_beginnings(self._steps, self.schema_versions)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when a step does."""
+        steps = sorted(self._steps.values(), key=lambda step: step.source)
+        return code_fingerprint(((step.source, step.target), step.upcast) for step in steps)
 
     @property
     def sources(self) -> Collection[Stored]:

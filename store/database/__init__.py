@@ -31,6 +31,14 @@ class Database(Protocol):
         """A time or an event id as a parameter of `rows`; anything else as it is."""
         ...
 
+    def json(self, column: str) -> str:
+        """SQL for the JSON in a column as the bytes it is stored as."""
+        ...
+
+    def size(self, column: str) -> str:
+        """SQL for how many bytes the JSON in a column has."""
+        ...
+
     def microseconds(self, column: str) -> str:
         """SQL for the microseconds from 1970 to the time in a column, exact and whole."""
         ...

@@ -109,6 +109,12 @@ class PostgreSQL:
     def value(self, value: Any) -> Any:
         return value
 
+    def json(self, column: str) -> str:
+        return column
+
+    def size(self, column: str) -> str:
+        return f"octet_length({column}::text)"
+
     def microseconds(self, column: str) -> str:
         return f"(extract(epoch FROM {column}) * 1000000)::bigint"
 

@@ -104,6 +104,12 @@ class SQLite:
             return max(-(2**63), min(value, 2**63 - 1))
         return str(value) if isinstance(value, UUID) else value
 
+    def json(self, column: str) -> str:
+        return f"CAST({column} AS BLOB)"
+
+    def size(self, column: str) -> str:
+        return f"length({self.json(column)})"
+
     def microseconds(self, column: str) -> str:
         # SQLite's own reading of a fraction rounds to milliseconds.
         return f"(unixepoch(substr({column}, 1, 19)) * 1000000 + substr({column}, 21, 6))"

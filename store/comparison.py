@@ -1,0 +1,42 @@
+"""Whether two states are the same to whoever reads their JSON, and where they first differ."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+
+def first_difference(one: Any, other: Any) -> str | None:
+    """A JSON pointer (RFC 6901) to the first place where two values differ; None: nowhere.
+
+    Stricter than `==`: a list is no tuple, and 1, 1.0 and True are three values. The pointer is
+    empty where the values differ as a whole.
+    """
+    return next(_differences("", one, other), None)
+
+
+def _differences(path: str, one: Any, other: Any) -> Iterator[str]:
+    if type(one) is not type(other):
+        yield path
+    elif isinstance(one, Struct):
+        fields, others = msgspec.structs.asdict(one), msgspec.structs.asdict(other)
+        yield from _of_mappings(path, fields, others)
+    elif isinstance(one, dict):
+        yield from _of_mappings(path, one, other)
+    elif isinstance(one, list | tuple):
+        for index, pair in enumerate(zip(one, other, strict=False)):
+            yield from _differences(f"{path}/{index}", *pair)
+        if len(one) != len(other):
+            yield f"{path}/{min(len(one), len(other))}"
+    elif one != other and not (one != one and other != other):  # noqa: PLR0124 (NaN is not itself)
+        yield path
+
+
+def _of_mappings(path: str, one: Mapping[Any, Any], other: Mapping[Any, Any]) -> Iterator[str]:
+    for key in dict.fromkeys([*one, *other]):
+        place = f"{path}/{str(key).replace('~', '~0').replace('/', '~1')}"
+        if key in one and key in other:
+            yield from _differences(place, one[key], other[key])
+        else:
+            yield place

@@ -1,0 +1,449 @@
+"""Snapshots of states in the database: where a fold may begin instead of at the first event.
+
+A snapshot is only ever a shortcut. It is used where its fold's fingerprint is this code's, it is as
+it was written and the last event in it is the one that is stored; else the events are replayed.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Table, delete, exists, func, literal_column, select, tuple_
+
+from store.comparison import first_difference
+from store.database import Database
+from store.digest import snapshot_digest
+from store.domain import Aggregate, Domains
+from store.errors import SnapshotAhead, SnapshotRefused
+from store.folding import HistoryRow
+from store.identifiers import is_storable
+from store.reader import HISTORY_BATCH
+
+_log = logging.getLogger(__name__)
+
+KEPT = 2
+"""How many snapshots of an aggregate stay, of each fold."""
+UNSEEN = timedelta(days=7)
+"""After so long without a process that has their fold, snapshots are pruned."""
+_NOTED_FOR = 3_600.0
+_BATCH = 1_000
+_OF_A_SNAPSHOT = 0
+"""What stands in the place of a row's schema version where it is a snapshot's."""
+
+
+class Beginning(Struct, frozen=True, kw_only=True):
+    """Where a fold begins: a state, None for the first event, and the rows that come next.
+
+    `more` says that there may be further rows, `ignored` what was wrong with a snapshot that was
+    passed over.
+    """
+
+    aggregate_type: str | None = None
+    state: Any = None
+    version: int = 0
+    rows: Sequence[HistoryRow] = ()
+    more: bool = False
+    ignored: str | None = None
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """A snapshot, without its state; `own` says that it is of this code's fold."""
+
+    aggregate_id: str
+    aggregate_type: str | None
+    version: int
+    fingerprint: str
+    own: bool
+    bytes: int
+    taken_at: datetime
+
+
+class LoadCost(Struct, frozen=True, kw_only=True):
+    """How many events a load of an aggregate folds now, behind its snapshot's version or 0."""
+
+    aggregate_id: str
+    aggregate_type: str
+    version: int
+    snapshot_version: int
+    events: int
+
+
+class Snapshots:
+    """The snapshots of a store, for the folds of `domains`. Safe to share between threads."""
+
+    def __init__(self, database: Database, domains: Domains, *, enabled: bool = True) -> None:
+        self._database = database
+        self._enabled = enabled
+        self._domains = domains
+        self._folds = {
+            aggregate.fingerprint: aggregate
+            for aggregate in domains.aggregates
+            if aggregate.snapshot_every is not None
+        }
+        self._decoders = {
+            fingerprint: msgspec.json.Decoder(aggregate.state_type).decode
+            for fingerprint, aggregate in self._folds.items()
+        }
+        self._noted: dict[str, float] = {}
+        self._fingerprints = {f"f{index}": name for index, name in enumerate(self._folds)}
+        self._begin_sql = {
+            bounded: self._sql_to_begin(bounded=bounded) for bounded in (True, False)
+        }
+
+    def used_for(self, aggregate_type: str | None = None) -> bool:
+        """Whether there may be snapshots of that type, or of any."""
+        if not self._enabled:
+            return False
+        return any(
+            aggregate_type in {None, aggregate.aggregate_type} for aggregate in self._folds.values()
+        )
+
+    def begin(self, aggregate_id: str, to_version: int | None) -> Beginning:
+        """Where to begin a fold up to `to_version`, in one statement.
+
+        Where a snapshot is passed over there are no rows: the whole history is to be read.
+
+        Raises:
+            SnapshotAhead: the newest snapshot within the bound is of a version without an event.
+        """
+        if not is_storable(aggregate_id):
+            return Beginning()
+        bounded = to_version is not None
+        parameters = {"id": aggregate_id, "size": HISTORY_BATCH, **self._fingerprints}
+        if bounded:
+            parameters["to"] = self._database.value(to_version)
+        rows = self._database.rows(self._begin_sql[bounded], parameters)
+        if not rows or rows[0][4] != _OF_A_SNAPSHOT:
+            return Beginning(rows=rows, more=len(rows) == HISTORY_BATCH)
+        version, names, state, found, _ = rows[0]
+        if found == "no event":
+            raise self._ahead(aggregate_id, version)
+        fingerprint, _, digest = names.partition(" ")
+        read, wrong = self._read(aggregate_id, version, fingerprint, digest, bytes(state))
+        if wrong is None and found == "another event":
+            wrong = "the last event in it is not the one that is stored"
+        if wrong is not None:
+            _log.warning(
+                "snapshot of %r at version %s is ignored: %s", aggregate_id, version, wrong
+            )
+            return Beginning(version=version, ignored=wrong)
+        return Beginning(
+            aggregate_type=self._folds[fingerprint].aggregate_type,
+            state=read,
+            version=version,
+            rows=rows[1:],
+            more=len(rows) > HISTORY_BATCH,
+        )
+
+    def keep_if_due(
+        self, aggregate: Aggregate[Any], aggregate_id: str, *, before: int, version: int, state: Any
+    ) -> None:
+        """Keep the state where the version has passed a multiple since `before`.
+
+        What goes wrong is logged: the events are stored already.
+        """
+        every = aggregate.snapshot_every
+        if not self._enabled or every is None or before // every == version // every:
+            return
+        try:
+            self.keep(aggregate, aggregate_id, version=version, state=state)
+        except Exception as error:  # noqa: BLE001 (no snapshot is worth a command)
+            _log.warning("%s", _told(aggregate_id, version, error))
+
+    def replace(
+        self, aggregate: Aggregate[Any], aggregate_id: str, *, bad: int, version: int, state: Any
+    ) -> None:
+        """Keep the state in place of the snapshot at version `bad`; what goes wrong is logged."""
+        try:
+            self.keep(aggregate, aggregate_id, version=version, state=state)
+            if bad != version:
+                self._delete(aggregate_id, aggregate.fingerprint, bad)
+        except Exception as error:  # noqa: BLE001 (the state was loaded all the same)
+            _log.warning("%s", _told(aggregate_id, version, error))
+
+    def keep(
+        self, aggregate: Aggregate[Any], aggregate_id: str, *, version: int, state: Any
+    ) -> None:
+        """Store the state after event `version`; older ones of the fold than the newest two go.
+
+        Raises:
+            SnapshotRefused: it would not come back from JSON as it is.
+        """
+        encoded = _encoded(aggregate, aggregate_id, version, state)
+        fingerprint = aggregate.fingerprint
+        bind, now = self._database.bind, datetime.now(UTC)
+        named = {"id": aggregate_id, "version": version, "fingerprint": fingerprint}
+        parameters = named | {
+            "upcasters": aggregate.upcasting.fingerprint,
+            "state": encoded.decode(),
+            "digest": snapshot_digest(
+                aggregate_id=aggregate_id, version=version, fingerprint=fingerprint, state=encoded
+            ),
+            "now": self._database.value(now),
+        }
+        sql = f"""
+            INSERT INTO snapshots (
+                aggregate_id, version, fingerprint, upcasters, state, digest, event_digest, taken_at
+            ) VALUES (
+                {bind("id")}, {bind("version")}, {bind("fingerprint")}, {bind("upcasters")},
+                {bind("state")}, {bind("digest")},
+                (SELECT digest FROM events
+                    WHERE aggregate_id = {bind("id")} AND version = {bind("version")}),
+                {bind("now")}
+            ) ON CONFLICT (aggregate_id, version, fingerprint) DO UPDATE SET
+                upcasters = excluded.upcasters, state = excluded.state, digest = excluded.digest,
+                event_digest = excluded.event_digest, taken_at = excluded.taken_at
+            RETURNING version
+        """  # noqa: S608 (placeholders)
+        with self._database.transaction() as connection:
+            self._database.rows(sql, parameters, connection)
+            older = f"""
+                DELETE FROM snapshots WHERE aggregate_id = {bind("id")}
+                AND fingerprint = {bind("fingerprint")} AND version < (
+                    SELECT version FROM snapshots WHERE aggregate_id = {bind("id")}
+                    AND fingerprint = {bind("fingerprint")}
+                    ORDER BY version DESC LIMIT 1 OFFSET {KEPT - 1}
+                ) RETURNING version
+            """  # noqa: S608 (placeholders)
+            of_fold = {"id": aggregate_id, "fingerprint": fingerprint}
+            self._database.rows(older, of_fold, connection)
+        self._note(aggregate)
+
+    def list(self, aggregate_id: str | None = None) -> Iterator[Snapshot]:
+        """Those of one aggregate, or all, by aggregate and version."""
+        table, heads = self._table, self._database.tables.tables["aggregates"]
+        key = (table.c.aggregate_id, table.c.version, table.c.fingerprint)
+        size: ColumnElement[int] = literal_column(self._database.size("snapshots.state"))
+        query = (
+            select(*key, heads.c.aggregate_type, size, table.c.taken_at)
+            .join_from(table, heads, heads.c.aggregate_id == table.c.aggregate_id, isouter=True)
+            .order_by(*key)
+            .limit(_BATCH)
+        )
+        if aggregate_id is not None:
+            query = query.where(table.c.aggregate_id == aggregate_id)
+        page = query
+        while rows := self._database.select(page):
+            for row in rows:
+                yield Snapshot(
+                    aggregate_id=row[0],
+                    version=row[1],
+                    fingerprint=row[2],
+                    own=row[2] in self._folds,
+                    aggregate_type=row[3],
+                    bytes=row[4],
+                    taken_at=row[5],
+                )
+            if len(rows) < _BATCH:
+                return
+            page = query.where(tuple_(*key) > tuple_(*rows[-1][:3]))
+
+    def due(self) -> Iterator[str]:
+        """The ids of aggregates that have passed a multiple since their newest own snapshot."""
+        heads, table = self._database.tables.tables["aggregates"], self._table
+        for aggregate in self._folds.values():
+            every = aggregate.snapshot_every
+            query = (
+                select(heads.c.aggregate_id)
+                .where(heads.c.aggregate_type == aggregate.aggregate_type)
+                .where(heads.c.version >= every)
+                .where(
+                    ~exists().where(
+                        table.c.aggregate_id == heads.c.aggregate_id,
+                        table.c.fingerprint == aggregate.fingerprint,
+                        table.c.version >= heads.c.version - heads.c.version % every,
+                    )
+                )
+                .order_by(heads.c.aggregate_id)
+                .limit(_BATCH)
+            )
+            after = ""
+            while rows := self._database.select(query.where(heads.c.aggregate_id > after)):
+                yield from (row[0] for row in rows)
+                after = rows[-1][0]
+
+    def passed(self, after: int, until: int) -> Iterator[str]:
+        """The ids of aggregates whose version passed a multiple between two positions."""
+        events = self._database.tables.tables["events"]
+        for aggregate in self._folds.values():
+            query = (
+                select(events.c.aggregate_id)
+                .distinct()
+                .where(events.c.position > after, events.c.position <= until)
+                .where(events.c.aggregate_type == aggregate.aggregate_type)
+                .where(events.c.version % aggregate.snapshot_every == 0)
+            )
+            yield from (row[0] for row in self._database.select(query))
+
+    def costs(self, limit: int) -> Sequence[LoadCost]:
+        """The aggregates whose loads fold the most events now. Looks at every aggregate's head."""
+        heads, table = self._database.tables.tables["aggregates"], self._table
+        newest = (
+            select(func.max(table.c.version))
+            .where(table.c.aggregate_id == heads.c.aggregate_id)
+            .where(table.c.fingerprint.in_(self._folds))
+            .scalar_subquery()
+        )
+        begun = func.coalesce(newest, 0).label("begun")
+        events = (heads.c.version - func.coalesce(newest, 0)).label("events")
+        query = (
+            select(heads.c.aggregate_id, heads.c.aggregate_type, heads.c.version, begun, events)
+            .order_by(events.desc(), heads.c.aggregate_id)
+            .limit(limit)
+        )
+        return [
+            LoadCost(
+                aggregate_id=row[0],
+                aggregate_type=row[1],
+                version=row[2],
+                snapshot_version=row[3],
+                events=row[4],
+            )
+            for row in self._database.select(query)
+        ]
+
+    def drop(self, aggregate_id: str | None = None) -> int:
+        """Remove those of one aggregate, or all, whatever their fold; how many there were."""
+        table = self._table
+        return self._remove([] if aggregate_id is None else [table.c.aggregate_id == aggregate_id])
+
+    def prune(self) -> int:
+        """Remove those of folds that no process has had for a while; how many there were.
+
+        This process has its own.
+        """
+        for aggregate in self._folds.values():
+            self._note(aggregate)
+        folds = self._database.tables.tables["folds"]
+        unseen = [
+            row[0]
+            for row in self._database.select(
+                select(folds.c.fingerprint).where(folds.c.seen_at < datetime.now(UTC) - UNSEEN)
+            )
+        ]
+        if not unseen:
+            return 0
+        removed = self._remove([self._table.c.fingerprint.in_(unseen)])
+        with self._database.transaction() as connection:
+            connection.execute(delete(folds).where(folds.c.fingerprint.in_(unseen)))
+        return removed
+
+    @property
+    def _table(self) -> Table:
+        return self._database.tables.tables["snapshots"]
+
+    def _sql_to_begin(self, *, bounded: bool) -> str:
+        """The snapshot in front, if there is one, then the rows after it, by version."""
+        bind = self._database.bind
+        until = f"AND version <= {bind('to')}" if bounded else ""
+        return f"""
+            WITH newest AS (
+                SELECT version, fingerprint, digest, state, event_digest FROM snapshots
+                WHERE aggregate_id = {bind("id")} {until}
+                AND fingerprint IN ({", ".join(map(bind, self._fingerprints))})
+                ORDER BY version DESC LIMIT 1
+            )
+            SELECT n.version, n.fingerprint || ' ' || n.digest, {self._database.json("n.state")},
+                CASE WHEN e.digest IS NULL THEN 'no event'
+                    WHEN e.digest = n.event_digest THEN 'the event' ELSE 'another event' END,
+                {_OF_A_SNAPSHOT}
+            FROM newest AS n
+            LEFT JOIN events AS e ON e.aggregate_id = {bind("id")} AND e.version = n.version
+            UNION ALL
+            SELECT * FROM (
+                SELECT version, event_type, data, aggregate_type, event_version FROM events
+                WHERE aggregate_id = {bind("id")} {until}
+                AND version > coalesce((SELECT version FROM newest), 0)
+                ORDER BY version LIMIT {bind("size")}
+            ) AS later
+            ORDER BY 1
+        """  # noqa: S608 (placeholders)
+
+    def _read(
+        self, aggregate_id: str, version: int, fingerprint: str, digest: str, state: bytes
+    ) -> tuple[Any, str | None]:
+        """The state, or why there is none."""
+        expected = snapshot_digest(
+            aggregate_id=aggregate_id, version=version, fingerprint=fingerprint, state=state
+        )
+        if digest != expected:
+            return None, "it is not as it was written"
+        try:
+            return self._decoders[fingerprint](state), None
+        except (msgspec.MsgspecError, RecursionError) as error:
+            return None, f"it cannot be read: {error}"
+
+    def _ahead(self, aggregate_id: str, version: int) -> SnapshotAhead:
+        events = self._database.tables.tables["events"]
+        newest = select(func.max(events.c.version)).where(events.c.aggregate_id == aggregate_id)
+        [(found,)] = self._database.select(newest)
+        return SnapshotAhead(aggregate_id=aggregate_id, version=version, newest=found or 0)
+
+    def _delete(self, aggregate_id: str, fingerprint: str, version: int) -> None:
+        table = self._table
+        self._remove(
+            [
+                table.c.aggregate_id == aggregate_id,
+                table.c.fingerprint == fingerprint,
+                table.c.version == version,
+            ]
+        )
+
+    def _remove(self, conditions: Sequence[ColumnElement[bool]]) -> int:
+        """In batches, for an SQLite writer holds up all others."""
+        table = self._table
+        key = (table.c.aggregate_id, table.c.version, table.c.fingerprint)
+        some = select(*key).where(*conditions).limit(_BATCH)
+        removed = 0
+        while True:
+            with self._database.transaction() as connection:
+                count = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
+            removed += count
+            if count < _BATCH:
+                return removed
+
+    def _note(self, aggregate: Aggregate[Any]) -> None:
+        """Leave word, once an hour, that a process has this fold."""
+        fingerprint, now = aggregate.fingerprint, time.monotonic()
+        if now < self._noted.get(fingerprint, 0.0):
+            return
+        bind = self._database.bind
+        sql = f"""
+            INSERT INTO folds (fingerprint, aggregate_type, seen_at)
+            VALUES ({bind("fingerprint")}, {bind("type")}, {bind("now")})
+            ON CONFLICT (fingerprint) DO UPDATE SET seen_at = excluded.seen_at
+            RETURNING fingerprint
+        """  # noqa: S608 (placeholders)
+        named = {"fingerprint": fingerprint, "type": aggregate.aggregate_type}
+        with self._database.transaction() as connection:
+            moment = self._database.value(datetime.now(UTC))
+            self._database.rows(sql, named | {"now": moment}, connection)
+        self._noted[fingerprint] = now + _NOTED_FOR
+
+
+def _encoded(aggregate: Aggregate[Any], aggregate_id: str, version: int, state: Any) -> bytes:
+    try:
+        encoded = msgspec.json.encode(state)
+        read = msgspec.json.decode(encoded, type=aggregate.state_type)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise SnapshotRefused(
+            aggregate_id=aggregate_id, version=version, reason=f"the state is no JSON: {error}"
+        ) from error
+    place = first_difference(state, read)
+    if place is not None:
+        raise SnapshotRefused(
+            aggregate_id=aggregate_id,
+            version=version,
+            reason=f"the state would come back from JSON changed, at {place or 'its top'}",
+        )
+    return encoded
+
+
+def _told(aggregate_id: str, version: int, error: Exception) -> str:
+    if isinstance(error, SnapshotRefused):
+        return str(error)
+    return f"snapshot of {aggregate_id!r} at version {version} is not kept: {error}"
