@@ -9,11 +9,13 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from store import Append, Hindsight, NewEvent, any_, exact, none
+from store import Append, Hindsight, NewEvent, any_, exact, migrate, none
+from store.application import migrate_down
 from store.cli import hindsight
 from store.errors import AccessDenied, VersionConflict
 from store.verification import verify
 from tests.servers import PostgresServer
+from users.commands import ChangeEmail, CreateUser
 
 CREATED = NewEvent("Created", {})
 
@@ -52,6 +54,43 @@ def test_the_role_appends_reads_and_follows(service: Hindsight) -> None:
     assert len(list(service.events("a"))) == 2
     assert service.counts().aggregates == len(service.aggregates().items) == 2
     assert verify(service.log).finding_count == 0
+
+
+def test_the_role_takes_and_uses_snapshots(role: str, postgres_url: str) -> None:
+    url = postgres_url.replace("postgres@", f"{quote(role)}@")
+    with Hindsight(url, domain="users:domain") as service:
+        create = CreateUser(
+            username="ada",
+            email="ada@a.example",
+            full_name="Ada",
+            password_hash="…",  # noqa: S106
+        )
+        service.execute("ada", create)
+        for number in range(100):
+            service.execute("ada", ChangeEmail(email=f"ada@{number}.example"))
+        assert service.load("ada").source == "snapshot"
+        assert service.snapshots.prune() == 0
+        assert service.snapshots.drop("ada") == 1
+
+
+def test_who_was_let_in_before_there_were_snapshots_is_let_on(
+    postgres_server: PostgresServer, role: str, postgres_url: str
+) -> None:
+    reader = f"reader_{uuid4().hex}"
+    database = postgres_url.partition("@/")[2].partition("?")[0]
+    postgres_server.execute(f"CREATE ROLE {reader} LOGIN")
+    try:
+        migrate_down(postgres_url, "0001")
+        granted = "SELECT ON events, aggregates, store_info, event_store_schema"
+        postgres_server.execute(f"GRANT {granted} TO {reader}", database=database)
+        migrate(postgres_url)
+        test_the_role_takes_and_uses_snapshots(role, postgres_url)
+        url = postgres_url.replace("postgres@", f"{reader}@")
+        with Hindsight(url, domain="users:domain", read_only=True) as store:
+            assert store.load("ada").state.email == "ada@99.example"
+    finally:
+        postgres_server.execute(f"DROP OWNED BY {reader} CASCADE", database=database)
+        postgres_server.execute(f"DROP ROLE {reader}")
 
 
 def test_the_role_is_told_of_conflicts_and_duplicates(service: Hindsight) -> None:
