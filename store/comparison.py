@@ -16,6 +16,20 @@ def first_difference(one: Any, other: Any) -> str | None:
     return next(_differences("", one, other), None)
 
 
+def value_at(value: Any, pointer: str) -> tuple[Any, ...]:
+    """The value at a pointer that `first_difference` gave, alone in a tuple; none where it ends."""
+    for part in pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        fields = msgspec.structs.asdict(value) if isinstance(value, Struct) else value
+        if isinstance(fields, list | tuple):
+            fields = {str(index): item for index, item in enumerate(fields)}
+        found = [item for name, item in fields.items() if str(name) == key]
+        if not found:
+            return ()
+        value = found[0]
+    return (value,)
+
+
 def _differences(path: str, one: Any, other: Any) -> Iterator[str]:
     if type(one) is not type(other):
         yield path

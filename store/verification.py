@@ -7,7 +7,7 @@ know them. So nothing that is appended meanwhile causes a false alarm.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
@@ -17,6 +17,7 @@ from msgspec import Struct
 from store.database import Database, Row
 from store.digest import event_digest
 from store.domain import Aggregate, Domains
+from store.drift import Kept, Replayed, drift_of, fault_of, kept_snapshots
 from store.encoding import lifted
 from store.errors import AggregateNotFound
 from store.folding import applied, changed_fields
@@ -33,6 +34,8 @@ FindingKind: TypeAlias = Literal[
     "type",  # an event of another aggregate type than its head
     "replay",  # the domain's code cannot fold the event
     "impure",  # folding the same events twice gives two states
+    "snapshot",  # a snapshot that no load can use
+    "drift",  # a snapshot that is not what a full replay comes to
     "head",  # a head that does not sum up its events
     "no head",
     "no events",
@@ -59,12 +62,13 @@ class Finding(Struct, frozen=True, kw_only=True):
 class Verification(Struct, frozen=True, kw_only=True):
     """How much was checked and what is wrong: the first findings, and how many there are.
 
-    Of the `events`, so many were `replayed` by domain code.
+    Of the `events`, so many were `replayed` by domain code, and as many `snapshots` compared.
     """
 
     aggregates: int
     events: int
     replayed: int
+    snapshots: int
     findings: tuple[Finding, ...]
     finding_count: int
 
@@ -89,7 +93,7 @@ def verify(
 ) -> Verification:
     """Check one aggregate, or the whole store; `progress` hears how many events were read now.
 
-    Aggregates of the `domains` are replayed too, twice, side by side.
+    Aggregates of the `domains` are replayed too, twice, side by side, and their snapshots compared.
 
     Raises:
         AggregateNotFound: neither a head nor an event of it is stored.
@@ -106,6 +110,7 @@ def verify(
         aggregates=check.aggregates,
         events=check.events,
         replayed=check.replayed,
+        snapshots=check.snapshots,
         findings=tuple(check.findings),
         finding_count=check.finding_count,
     )
@@ -120,6 +125,7 @@ class _Check:
         self.aggregates = 0
         self.events = 0
         self.replayed = 0
+        self.snapshots = 0
         self._domains = domains
         self.findings: list[Finding] = []
         self.finding_count = 0
@@ -140,8 +146,12 @@ class _Check:
     def histories(self, heads: list[_Head], *, after: tuple[str, int], last: str | None) -> None:
         """Check the heads, and all events behind `after` up to the aggregate `last`."""
         waiting = {head.aggregate_id: head for head in heads}
+        kept = dict(kept_snapshots(self._database, self._domains, after=after, last=last))
         for aggregate_id, rows in groupby(self._rows(after, last), key=_aggregate_id):
-            self._history(aggregate_id, waiting.pop(aggregate_id, None), rows)
+            snapshots = kept.pop(aggregate_id, ())
+            self._history(aggregate_id, waiting.pop(aggregate_id, None), rows, snapshots)
+        for snapshots in kept.values():
+            self._ahead(snapshots, newest=0)
         for head in waiting.values():
             self.aggregates += 1
             self._report("no events", head.aggregate_id, f"a head at version {head.version}")
@@ -163,9 +173,16 @@ class _Check:
                 return
             after = (_aggregate_id(rows[-1]), rows[-1][1])
 
-    def _history(self, aggregate_id: str, head: _Head | None, rows: Iterable[Row]) -> None:
+    def _history(
+        self,
+        aggregate_id: str,
+        head: _Head | None,
+        rows: Iterable[Row],
+        snapshots: Sequence[Kept],
+    ) -> None:
         self.aggregates += 1
         seen, replay = _Seen(), _Replay(self._domains)
+        drift = _Drift(snapshots)
         for row in rows:
             self.events += 1
             event = self._event(aggregate_id, row)
@@ -173,12 +190,21 @@ class _Check:
                 self._report(kind, aggregate_id, explanation, row)
             for kind, explanation in replay.next(event):
                 self._report(kind, aggregate_id, explanation, row)
+            for kind, explanation in drift.next(row[1], event, replay):
+                self._report(kind, aggregate_id, explanation, row)
         self.replayed += replay.events
+        self.snapshots += drift.compared
+        self._ahead([each for each in snapshots if each.version > seen.version], seen.version)
         if head is not None:
             for explanation in seen.faults_of(head, self._database):
                 self._report("head", aggregate_id, explanation)
         if seen.version > (head.version if head else 0):
             self._report_unknown_to_head(aggregate_id, seen)
+
+    def _ahead(self, snapshots: Iterable[Kept], newest: int) -> None:
+        for each in snapshots:
+            told = f"it is at version {each.version}, the events end at {newest}"
+            self._report("snapshot", each.aggregate_id, told)
 
     def _event(self, aggregate_id: str, row: Row) -> Event | None:
         """The event in a row, if it is one, after a look at what it alone can tell."""
@@ -272,33 +298,46 @@ class _Seen:
 
 
 class _Replay:
-    """An aggregate folded twice by its domain's code, up to the first thing that is wrong."""
+    """An aggregate folded twice by its domain's code, up to an event that cannot be folded."""
 
     def __init__(self, domains: Domains) -> None:
         self.events = 0
+        self.ended = False
         self._domains = domains
         self._aggregate: Aggregate[Any] | None = None
         self._states: tuple[Any, Any] = (None, None)
-        self._ended = False
+        self._impure = self._upcasted = self._altered = False
+
+    @property
+    def replayed(self) -> Replayed:
+        """What it has come to."""
+        return Replayed(
+            state=self._states[0],
+            upcasted=self._upcasted,
+            altered=self._altered,
+            impure=self._impure,
+        )
 
     def next(self, event: Event | None) -> Iterator[tuple[FindingKind, str]]:
         """Fold one more event, None for one that cannot be read; says what is wrong with it."""
         if self._aggregate is None and event is not None:
             self._begin(event.aggregate_type)
-        if self._ended or event is None or self._aggregate is None:
-            self._ended = True
+        if self.ended or event is None or self._aggregate is None:
+            self.ended = True
             return
         self.events += 1
+        self._altered = self._altered or _digest(event) != event.digest
         try:
+            upcasting = self._aggregate.upcasting.path(event.event_type, event.event_version)
+            self._upcasted = self._upcasted or bool(upcasting)
             self._states = tuple(self._folded(event, state) for state in self._states)
         except Exception as cause:  # noqa: BLE001 (a domain's code may raise anything)
-            self._ended = True
+            self.ended = True
             named = type(cause).__name__
             yield "replay", f"{event.event_type} cannot be folded: {named}: {cause}"
             return
-        one, other = self._states
-        if differing := changed_fields(one, other):
-            self._ended = True
+        if not self._impure and (differing := changed_fields(*self._states)):
+            self._impure = True
             yield "impure", f"two replays differ in {', '.join(differing)}"
 
     def _begin(self, aggregate_type: str) -> None:
@@ -310,6 +349,32 @@ class _Replay:
         assert self._aggregate is not None  # noqa: S101
         typed = self._aggregate.decode(event.event_type, event.raw_data, event.event_version)
         return applied(self._aggregate, state, typed)
+
+
+class _Drift:
+    """An aggregate's snapshots beside its replay, as far as that gets."""
+
+    def __init__(self, snapshots: Sequence[Kept]) -> None:
+        self.compared = 0
+        self._snapshots = snapshots
+        self._equal_at: int | None = None
+
+    def next(
+        self, version: int, event: Event | None, replay: _Replay
+    ) -> Iterator[tuple[FindingKind, str]]:
+        """Compare what was taken at this version."""
+        for kept in self._snapshots:
+            if kept.version != version:
+                continue
+            if fault := fault_of(kept, None if event is None else event.digest):
+                yield "snapshot", fault
+            elif not replay.ended:
+                self.compared += 1
+                drift = drift_of(kept, replay.replayed, self._equal_at)
+                if drift is None:
+                    self._equal_at = version
+                else:
+                    yield "drift", drift
 
 
 def _heads(database: Database, after: str) -> list[_Head]:

@@ -34,8 +34,8 @@ def verify(
 
     Every event's digest is computed anew; versions, positions, recording times and the
     aggregates' heads must fit together. Aggregates of a domain are replayed as well, twice: every
-    event must fold, and both times into the same state. Exit code 1: something is wrong. The
-    service may go on writing.
+    event must fold, and both times into the same state, which their snapshots must equal. Exit
+    code 1: something is wrong. The service may go on writing.
 
     \b
     Examples:
@@ -71,8 +71,9 @@ def _print(found: Verification) -> None:
         click.echo(f"… and {found.finding_count - len(found.findings):,} more")
     faults = "1 fault" if found.finding_count == 1 else f"{found.finding_count:,} faults"
     replayed = f", {found.replayed:,} events replayed" if found.replayed else ""
+    snapshots = f", {found.snapshots:,} snapshots" if found.snapshots else ""
     click.echo(
-        f"checked {found.events:,} events, {found.aggregates:,} aggregates{replayed}:"
+        f"checked {found.events:,} events, {found.aggregates:,} aggregates{replayed}{snapshots}:"
         f" {faults if found.finding_count else 'nothing wrong'}"
     )
 

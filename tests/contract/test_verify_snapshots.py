@@ -26,7 +26,7 @@ class Person(Struct, frozen=True):
     extra: Any = None
 
 
-PREFIX = [""]
+OUTSIDE = {"title": ""}
 CALLS = count()
 
 
@@ -36,7 +36,7 @@ def rename(state: Person, event: Named) -> Person:
 
 def called(name: str) -> str:
     """What `apply` calls and the fingerprint does not see."""
-    return PREFIX[0] + name
+    return OUTSIDE["title"] + name
 
 
 def count_calls(state: Person, event: Named) -> Person:
@@ -65,7 +65,7 @@ domain = people()
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PREFIX, 0, "")
+    monkeypatch.setitem(OUTSIDE, "title", "")
 
 
 @pytest.fixture(params=[1, 500])
@@ -120,9 +120,9 @@ def count_calls_not(state: Person, event: Named) -> Person:
 
 def test_a_fold_that_changed_unseen_is_named_with_the_first_difference(store_url: str) -> None:
     fill(store_url, domain)
-    PREFIX[0] = "Dr "
+    OUTSIDE["title"] = "Dr "
     fill(store_url, domain)
-    PREFIX[0] = ""
+    OUTSIDE["title"] = ""
     execute(store_url, "DELETE FROM snapshots WHERE aggregate_id = 'b'")
     [found] = checked(store_url, domain).findings
     assert (found.kind, found.aggregate_id, found.version) == ("drift", "a", 4)
@@ -143,7 +143,7 @@ def test_an_upcaster_that_changed_is_named(store_url: str) -> None:
 
 def test_an_upcaster_that_changed_is_no_cause_where_none_was_needed(store_url: str) -> None:
     fill(store_url, people(upcast=lambda data: {"name": data["name"].upper()}), version=2)
-    PREFIX[0] = "Dr "
+    OUTSIDE["title"] = "Dr "
     [found, _] = checked(store_url, people(upcast=lambda data: data)).findings
     assert "the fold changed" in found.explanation
 
@@ -251,7 +251,7 @@ def test_the_command_tells_of_drift(store_url: str) -> None:
     assert result.output.splitlines()[-1] == (
         "checked 4 events, 2 aggregates, 4 events replayed, 2 snapshots: nothing wrong"
     )
-    PREFIX[0] = "Dr "
+    OUTSIDE["title"] = "Dr "
     result = CliRunner().invoke(hindsight, [*arguments, "--json"])
     assert result.exit_code == 1
     assert [each["kind"] for each in json.loads(result.output)["findings"]] == ["drift"] * 2
