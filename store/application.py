@@ -33,8 +33,8 @@ class Hindsight:
     """An open event store. Safe to share between threads; open one per process.
 
     `url` is `sqlite:///path` or `postgresql://…`, by default what `EVENT_STORE_URL` says.
-    `domain` is one, or import paths such as `users:domain` separated by commas, by default what
-    `EVENT_STORE_DOMAIN` says. Without one, state is merged from the events' data.
+    `domain` is one, several, or import paths such as `users:domain` separated by commas, by default
+    what `EVENT_STORE_DOMAIN` says. Without one, state is merged from the events' data.
     The methods are those of its parts: see `EventLog`, `EventSource` and `Repository`. With
     `read_only` the database itself refuses writes, and ends any statement that takes over 30
     seconds. `on_conflict` is told of each conflict of a command, once its outcome is known; what
@@ -52,7 +52,7 @@ class Hindsight:
         self,
         url: str | None = None,
         *,
-        domain: Domain | str | None = None,
+        domain: Domain | Domains | str | None = None,
         clock: Clock | None = None,
         outcome_timeout: float = 30.0,
         read_only: bool = False,
@@ -94,6 +94,7 @@ class Hindsight:
             enabled=settings.snapshots if snapshots is None else snapshots,
         )
         repository = Repository(log, self.domains, self.snapshots, writable=not read_only)
+        self.repository = repository
         self.load = repository.load
         self.replay = repository.replay
         self.snapshot = repository.snapshot
@@ -116,7 +117,9 @@ class Hindsight:
         self.close()
 
 
-def _domains(domain: Domain | str | None) -> Domains:
+def _domains(domain: Domain | Domains | str | None) -> Domains:
+    if isinstance(domain, Domains):
+        return domain
     if isinstance(domain, Domain):
         return Domains([domain])
     return Domains() if domain is None else load_domains(domain)
@@ -135,6 +138,19 @@ def open_source(location: str) -> Iterator[EventSource]:
     else:
         with NdjsonSource(location) as source:
             yield source
+
+
+@contextmanager
+def open_repository(
+    location: str, domains: Domains, *, snapshots: bool | None = None
+) -> Iterator[Repository]:
+    """The states of what `open_source` opens; a store's from snapshots, unless they are off."""
+    if "://" in location:
+        with Hindsight(location, domain=domains, read_only=True, snapshots=snapshots) as store:
+            yield store.repository
+    else:
+        with NdjsonSource(location) as source:
+            yield Repository(source, domains)
 
 
 def migrate(url: str, revision: str = "head") -> str | None:

@@ -12,7 +12,17 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Table, delete, exists, func, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from store.comparison import first_difference
 from store.database import Database
@@ -244,39 +254,25 @@ class Snapshots:
 
     def due(self) -> Iterator[str]:
         """The ids of aggregates that have passed a multiple since their newest own snapshot."""
-        heads, table = self._database.tables.tables["aggregates"], self._table
+        heads = self._database.tables.tables["aggregates"]
         for aggregate in self._folds.values():
-            every = aggregate.snapshot_every
-            query = (
-                select(heads.c.aggregate_id)
-                .where(heads.c.aggregate_type == aggregate.aggregate_type)
-                .where(heads.c.version >= every)
-                .where(
-                    ~exists().where(
-                        table.c.aggregate_id == heads.c.aggregate_id,
-                        table.c.fingerprint == aggregate.fingerprint,
-                        table.c.version >= heads.c.version - heads.c.version % every,
-                    )
-                )
-                .order_by(heads.c.aggregate_id)
-                .limit(_BATCH)
-            )
+            query = self._due(aggregate).order_by(heads.c.aggregate_id).limit(_BATCH)
             after = ""
             while rows := self._database.select(query.where(heads.c.aggregate_id > after)):
                 yield from (row[0] for row in rows)
                 after = rows[-1][0]
 
     def passed(self, after: int, until: int) -> Iterator[str]:
-        """The ids of aggregates whose version passed a multiple between two positions."""
-        events = self._database.tables.tables["events"]
+        """Those `due` that passed their multiple after one position and up to another."""
+        heads, events = (self._database.tables.tables[name] for name in ("aggregates", "events"))
         for aggregate in self._folds.values():
-            query = (
+            passing = (
                 select(events.c.aggregate_id)
-                .distinct()
                 .where(events.c.position > after, events.c.position <= until)
                 .where(events.c.aggregate_type == aggregate.aggregate_type)
                 .where(events.c.version % aggregate.snapshot_every == 0)
             )
+            query = self._due(aggregate).where(heads.c.aggregate_id.in_(passing))
             yield from (row[0] for row in self._database.select(query))
 
     def costs(self, limit: int) -> Sequence[LoadCost]:
@@ -331,6 +327,20 @@ class Snapshots:
         with self._database.transaction() as connection:
             connection.execute(delete(folds).where(folds.c.fingerprint.in_(unseen)))
         return removed
+
+    def _due(self, aggregate: Aggregate[Any]) -> Select[tuple[str]]:
+        heads, table = self._database.tables.tables["aggregates"], self._table
+        every = aggregate.snapshot_every
+        newest = exists().where(
+            table.c.aggregate_id == heads.c.aggregate_id,
+            table.c.fingerprint == aggregate.fingerprint,
+            table.c.version >= heads.c.version - heads.c.version % every,
+        )
+        return (
+            select(heads.c.aggregate_id)
+            .where(heads.c.aggregate_type == aggregate.aggregate_type)
+            .where(heads.c.version >= every, ~newest)
+        )
 
     @property
     def _table(self) -> Table:

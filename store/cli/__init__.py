@@ -7,10 +7,12 @@ from store.cli.migrate import migrate
 from store.cli.open import open_dashboard
 from store.cli.program import hindsight
 from store.cli.replay import replay
+from store.cli.snapshot import snapshot
 from store.cli.stats import stats
 from store.cli.transfer import export, import_
 from store.cli.upcasters import upcasters
 from store.cli.verify import verify
+from store.cli.work import work
 
 for command in (
     migrate,
@@ -22,6 +24,8 @@ for command in (
     stats,
     verify,
     upcasters,
+    snapshot,
+    work,
     open_dashboard,
     demo,
 ):

@@ -7,14 +7,14 @@ from typing import Any
 import click
 import msgspec
 
-from store.application import open_source
+from store.application import open_repository
 from store.cli.columns import Columns, shown
 from store.cli.parameters import WHOLE, Moment, Name
 from store.cli.program import FOUND, domain_option, store_option
 from store.domain import Domains
 from store.errors import ApplyFailed, InvalidDomain
 from store.folding import Step, changed_fields
-from store.repository import Loaded, Repository
+from store.repository import Loaded
 
 ALIGNED = 100
 """How many rows are looked at for the columns' widths before they are printed."""
@@ -31,6 +31,7 @@ ALIGNED = 100
     show_default=True,
     help="The time that --as-of speaks of.",
 )
+@click.option("--no-snapshot", is_flag=True, help="Fold every event, whatever snapshots there are.")
 @click.option("--json", "as_json", is_flag=True, help="The state alone, as one JSON document.")
 @domain_option
 @store_option(files=True)
@@ -43,6 +44,7 @@ def replay(
     domains: Domains,
     aggregate_id: str,
     as_json: bool,
+    no_snapshot: bool,
     **wanted: Any,
 ) -> None:
     """Fold an aggregate's events into its state, by the domain's code.
@@ -56,11 +58,12 @@ def replay(
       hindsight replay user-1
       hindsight replay user-1 --version 12 --domain users:domain
       hindsight replay user-1 --as-of 2026-11-22T02:00:00Z --axis recorded --json
+      hindsight replay user-1 --no-snapshot --json | jq .folded
       hindsight replay order-7 --url events.ndjson.gz
     """
     failed: ApplyFailed | None = None
-    with open_source(url) as source:
-        repository = Repository(source, domains)
+    snapshots = False if no_snapshot else None
+    with open_repository(url, domains, snapshots=snapshots) as repository:
         try:
             loaded = repository.load(aggregate_id, **wanted)
         except ApplyFailed as error:

@@ -1,0 +1,49 @@
+"""`hindsight work`."""
+
+import signal
+import threading
+
+import click
+
+from store.application import Hindsight
+from store.cli.columns import shown
+from store.cli.program import domain_option, store_option
+from store.domain import Domains
+from store.work import Done, work_once
+from store.work import work as keep_working
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Do what there is to do, and end.")
+@domain_option
+@store_option()
+def work(*, url: str, domains: Domains, once: bool) -> None:
+    """Do the work that no request waits for, until told to stop: take snapshots that are due.
+
+    Commands take their own; this is for other appends and imports. Snapshots of folds that no
+    process has had for 7 days are removed. Any number of workers may run.
+
+    \b
+    Examples:
+      hindsight work --domain users:domain
+      hindsight work --once
+    """
+    if not domains.domains:
+        raise click.UsageError("no domain named; give --domain MODULE:NAME or EVENT_STORE_DOMAIN")
+    with Hindsight(url, domain=domains) as store:
+        if once:
+            _report(work_once(store))
+            return
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        click.echo(shown(f"working on {store.info.name} (Ctrl-C stops it)"))
+        keep_working(store, stop=stop, report=_report)
+
+
+def _report(done: Done) -> None:
+    for failure in done.snapshots.failures:
+        click.echo(f"error: {' '.join(failure.split())}", err=True)
+    taken = done.snapshots.taken
+    counted = "1 snapshot" if taken == 1 else f"{taken:,} snapshots"
+    click.echo(f"{counted} taken, {done.pruned:,} pruned")

@@ -1,0 +1,74 @@
+"""The work that no request waits for; any number of processes may do it at once."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from store.application import Hindsight
+from store.errors import EventStoreError
+
+POLL = 1.0
+"""Seconds between two looks at what was appended."""
+ROUND = 3_600.0
+"""Seconds between two looks at everything."""
+
+
+class Taken(Struct, frozen=True, kw_only=True):
+    """How many snapshots were taken, and why others were not."""
+
+    taken: int
+    failures: tuple[str, ...] = ()
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """What a round of work came to."""
+
+    snapshots: Taken
+    pruned: int
+
+
+def take_due(store: Hindsight, *, progress: Callable[[int], None] = lambda _: None) -> Taken:
+    """Take a snapshot of every aggregate where one is due; `progress` hears of each."""
+    return _take(store, store.snapshots.due(), progress)
+
+
+def work_once(store: Hindsight) -> Done:
+    """Take the snapshots that are due, and remove those nobody has used for long."""
+    return Done(snapshots=take_due(store), pruned=store.snapshots.prune())
+
+
+def work(
+    store: Hindsight, *, stop: threading.Event, report: Callable[[Done], None], poll: float = POLL
+) -> None:
+    """Work until `stop` is set; `report` hears of what there was to do.
+
+    At first and every hour everything is looked at, in between what was appended since.
+    """
+    position, next_round = 0, 0.0
+    while not stop.is_set():
+        reached = store.watermark().position
+        if time.monotonic() >= next_round:
+            report(work_once(store))
+            next_round = time.monotonic() + ROUND
+        elif reached > position:
+            taken = _take(store, store.snapshots.passed(position, reached), lambda _: None)
+            if taken.taken or taken.failures:
+                report(Done(snapshots=taken, pruned=0))
+        position = reached
+        stop.wait(poll)
+
+
+def _take(store: Hindsight, aggregate_ids: Iterable[str], progress: Callable[[int], None]) -> Taken:
+    taken, failures = 0, []
+    for aggregate_id in aggregate_ids:
+        try:
+            store.snapshot(aggregate_id, replay=False)
+        except EventStoreError as error:
+            # One that cannot be folded, or kept, must not hold up the others.
+            failures.append(str(error))
+        else:
+            taken += 1
+        progress(1)
+    return Taken(taken=taken, failures=tuple(failures))
