@@ -1,6 +1,6 @@
 """Invariants 1 to 3 on every database: all or nothing, one winner, idempotent by event id."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
@@ -25,6 +24,7 @@ from store.errors import (
 )
 from store.records import Event
 from store.versions import ExpectedVersion
+from tests.statements import round_trips
 
 
 @pytest.fixture
@@ -445,20 +445,5 @@ def test_an_append_that_meets_nobody_is_one_round_trip(
     with Hindsight(postgres_url) as store:
         if expected != "none":
             add(store, "a")
-        sent = messages_sent(store, tmp_path / "trace", lambda: add(store, "a", count, expectation))
-    assert sent.count("Sync") + sent.count("Query") == 1, sent
-
-
-def messages_sent(store: Hindsight, trace: Path, action: Callable[[], object]) -> list[str]:
-    """The protocol messages that the driver sends meanwhile, by libpq's own trace."""
-    with trace.open("w+b") as file:
-        connection = store.database.connections.take()
-        driver = connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        driver.pgconn.trace(file.fileno())
-        store.database.connections.give_back(connection)
-        action()
-        driver.pgconn.untrace()
-    # Time, direction (Frontend or Backend), length, message; a multi-line value has no such fields.
-    lines = [line.split("\t") for line in trace.read_text().splitlines()]
-    return [fields[3] for fields in lines if fields[1:2] == ["F"]]
+        waits = round_trips(store, tmp_path / "trace", lambda: add(store, "a", count, expectation))
+    assert waits == 1

@@ -150,6 +150,7 @@ def test_verify_finds_nothing_wrong(run: Run) -> None:
         "aggregates": 1,
         "events": 3,
         "replayed": 0,
+        "snapshots": 0,
         "findings": [],
         "finding_count": 0,
     }

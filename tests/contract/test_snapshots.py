@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy import text
 
 from store import Aggregate, Domain, Hindsight, NewEvent, any_, exact
 from store.errors import AggregateNotFound, HistoryGap, SnapshotAhead, VersionNotFound
+from tests.statements import round_trips
 
 Open = Callable[..., Hindsight]
 
@@ -202,6 +205,29 @@ def test_the_environment_switches_them_off(opened: Open, monkeypatch: pytest.Mon
     assert kept(store) == []
 
 
+@pytest.mark.parametrize("tail", [0, 2])
+@pytest.mark.parametrize("version", [None, 3])
+def test_a_load_is_one_statement(
+    totals: Hindsight, tmp_path: Path, tail: int, version: int | None
+) -> None:
+    for name, numbers in (("with", (1, 2, 3)), ("without", (1, 2))):
+        totals.execute(name, Add(numbers))
+    for _ in range(tail):
+        totals.append("total", "with", [NewEvent("Added", {"number": 1})], expected=any_())
+    count = partial(round_trips, totals, tmp_path / "trace")
+    assert count(lambda: totals.load("with", version=version)) == 1
+    assert count(lambda: totals.load("without", version=version and 2)) == 1
+
+
+def test_a_command_with_a_snapshot_waits_for_a_load_and_an_append(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    with Hindsight(postgres_url, domain=numbers()) as store:
+        store.execute("a", Add((1, 2, 3)))
+        waits = round_trips(store, tmp_path / "trace", lambda: store.execute("a", Add()))
+    assert waits == 2  # the load, the append
+
+
 # Whose they are
 
 
@@ -257,6 +283,15 @@ def test_one_that_is_not_as_it_was_written_is_ignored_and_replaced(
     assert "snapshot of 'a' at version 3" in caplog.text
     again = totals.load("a")
     assert (again.state.total, again.source, again.ignored) == (6, "snapshot", None)
+
+
+def test_one_that_is_replaced_by_a_newer_one_is_gone(totals: Hindsight) -> None:
+    totals.execute("a", Add((1, 2, 3)))
+    execute(totals, "UPDATE snapshots SET digest = 'x'")
+    totals.append("total", "a", [NewEvent("Added", {"number": 4})], expected=exact(3))
+    assert totals.load("a").ignored is not None
+    assert kept(totals) == [4]
+    assert (totals.load("a", version=3).source, totals.load("a").source) == ("replay", "snapshot")
 
 
 @pytest.mark.parametrize("statement", BREAKS)
