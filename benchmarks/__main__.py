@@ -1,5 +1,7 @@
 """Speed beside bare drivers and a peer: `python -m benchmarks`."""
 
+from collections.abc import Iterator
+
 import click
 
 from benchmarks import plan, report, sizes
@@ -57,11 +59,8 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
     url = place.new()
     for outcome in plan.writing(chosen, place, url):
         findings.add(outcome)
-    if chosen.has("replay"):
-        for outcome in plan.replaying_histories(chosen, place, url):
-            findings.add(outcome)
-    if chosen.has("execute"):
-        findings.add(plan.executing(chosen, place, url))
+    for outcome in _loads(chosen, place, url):
+        findings.add(outcome)
     if isinstance(place, PostgreSQLStores) and chosen.has("fence"):
         for cost in plan.fence(chosen, url):
             findings.add(cost)
@@ -71,6 +70,17 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
     if chosen.has("import"):
         for outcome in plan.importing_logs(chosen, place):
             findings.add(outcome)
+
+
+def _loads(chosen: Plan, place: Stores, url: str) -> Iterator[Outcome]:
+    if chosen.has("replay"):
+        yield from plan.replaying_histories(chosen, place, url)
+    if chosen.has("load"):
+        yield from plan.loading_aggregates(chosen, place, url)
+    if chosen.has("upcast"):
+        yield plan.upcasting(chosen, place, url)
+    if chosen.has("execute"):
+        yield plan.executing(chosen, place, url)
 
 
 def _measure_loaded(chosen: Plan, place: Stores, findings: Findings) -> None:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from benchmarks import following, importing, measures, replaying
+from benchmarks import following, importing, loading, measures, replaying
 from benchmarks.following import AT_HOLE, FOLLOWED, NAIVE, NO_HOLE, PLAIN, UNREAD
 from benchmarks.measures import Openers
 from benchmarks.rounds import Ratio, Speeds, compare
@@ -31,7 +31,10 @@ class Measure(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What a measure found on one database; `speed` is our median, in events per second."""
+    """What a measure found on one database; `speed` is our median, in events per second.
+
+    `other` is beside another case of ours, which the title names.
+    """
 
     title: str
     database: str
@@ -41,6 +44,8 @@ class Outcome(Struct, frozen=True):
     peer: Ratio | None = None
     peer_target: float | None = None
     fast_peer: Ratio | None = None
+    other: Ratio | None = None
+    other_target: float | None = None
 
 
 class Cost(Struct, frozen=True):
@@ -73,9 +78,10 @@ SCAN = Measure(
 NOISE = "noise: bare beside its twin, append 1"
 IMPORTED = ("wikipedia_edits", "scoop_main")
 REPLAYED = (1_000, 10_000)
+SNAPSHOTTED = (100, 1_000, 10_000, 100_000)
 NAMES = (
     *(measure.name for measure in WRITES),
-    *(SCAN.name, "import", "noise", "sizes", "fence", "replay", "execute"),
+    *(SCAN.name, "import", "noise", "sizes", "fence", "replay", "execute", "load", "upcast"),
 )
 
 
@@ -170,6 +176,36 @@ def executing(plan: Plan, stores: Stores, url: str) -> Outcome:
     )
 
 
+def loading_aggregates(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
+    """Loads from snapshots, beside hand-written ones, other lengths and a full replay."""
+    lengths = SNAPSHOTTED[:-1] if plan.quick else SNAPSHOTTED
+    found, even = loading.from_snapshots(
+        stores, url, plan.rounds, lengths, 100 if plan.quick else 400
+    )
+    for length, speeds in found.items():
+        yield Outcome(
+            title=f"load of {length:,} events and {loading.TAIL} behind their snapshot, loads",
+            database=stores.name,
+            speed=median(speeds[OURS]),
+            bare=compare(speeds, OURS, BARE),
+            bare_target=0.70,
+        )
+    shortest, *longer = lengths
+    for length in longer:
+        beside = {OURS: found[length][OURS], loading.SHORT: found[shortest][OURS]}
+        title = f"load of {length:,} events beside one of {shortest:,}"
+        yield _beside(beside, loading.SHORT, title, stores.name, target=1 / 1.2)
+    title = f"load of {loading.EVENTS:,} events beside their full replay"
+    yield _beside(even, loading.FULL, title, stores.name, target=10.0)
+
+
+def upcasting(plan: Plan, stores: Stores, url: str) -> Outcome:
+    """What events of earlier schema versions cost."""
+    speeds = loading.upcasting(url, plan.rounds, 5 if plan.quick else 20)
+    title = "full replay of events two schema versions old, beside current ones"
+    return _beside(speeds, loading.CURRENT, title, stores.name)
+
+
 def fence(plan: Plan, url: str) -> Iterator[Cost]:
     """The cost of following without a gap."""
     speeds = following.writers(url, plan.rounds, 30 if plan.quick else 150)
@@ -199,6 +235,20 @@ def _outcome(measure: Measure, stores: Stores, speeds: Speeds) -> Outcome:
         peer=compare(speeds, OURS, PEER),
         peer_target=measure.peer_target if PEER in speeds else None,
         fast_peer=compare(speeds, OURS, FAST_PEER),
+    )
+
+
+def _beside(
+    speeds: Speeds, other: str, title: str, database: str, *, target: float | None = None
+) -> Outcome:
+    """Ours in one case beside ours in another."""
+    return Outcome(
+        title=title,
+        database=database,
+        speed=median(speeds[OURS]),
+        bare=None,
+        other=compare(speeds, OURS, other),
+        other_target=target,
     )
 
 

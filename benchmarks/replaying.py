@@ -80,6 +80,7 @@ DOMAIN = Domain(
             events=[CommentAdded],
             apply=apply,
             commands=[AddComment],
+            snapshot_every=None,  # the code beside it takes none either
         )
     ],
 )

@@ -49,6 +49,8 @@ def summary(found: Outcome | Cost) -> str:
     """One line for whoever waits."""
     if isinstance(found, Cost):
         return f"{_ratio(found.ratio)} of {found.beside}"
+    if found.other is not None:
+        return _ratio(found.other)
     return f"bare {_ratio(found.bare)}, peer {_ratio(found.peer)}, fast {_ratio(found.fast_peer)}"
 
 
@@ -66,6 +68,8 @@ def _outcomes(outcomes: Sequence[Outcome]) -> str:
         "ours / eventsourcing",
         "target",
         "ours / eventsourcing, fast",
+        "ours / what is named",
+        "target",
         "ours, events/s",
     ]
     return _table(
@@ -79,6 +83,8 @@ def _outcomes(outcomes: Sequence[Outcome]) -> str:
                 _ratio(outcome.peer),
                 _target(outcome.peer, outcome.peer_target),
                 _ratio(outcome.fast_peer),
+                _ratio(outcome.other),
+                _target(outcome.other, outcome.other_target),
                 f"{outcome.speed:,.0f}" if outcome.speed else "–",
             ]
             for outcome in outcomes

@@ -10,7 +10,10 @@ from store.errors import ApplyFailed, HistoryGap, InvalidDomain
 from store.records import Event
 
 HistoryRow: TypeAlias = tuple[int, str, bytes | str, str, int]
-"""Version, event type, the JSON of the data, the aggregate's type, and the schema version."""
+"""Version, event type, the JSON of the data, the aggregate's type, and the schema version.
+
+The aggregate's type is told by the first row of a history; what follows a snapshot may lack it.
+"""
 
 _ABSENT = object()
 

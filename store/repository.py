@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -122,7 +123,7 @@ class Repository:
         head = self._source.aggregate(aggregate_id)
         aggregate = self._domains.aggregate(head.aggregate_type)
         snapshots = self._snapshots
-        if aggregate is None or snapshots is None or not snapshots.used_for(head.aggregate_type):
+        if aggregate is None or snapshots is None or head.aggregate_type not in snapshots.types:
             why = "no domain code" if aggregate is None else "its type takes no snapshots"
             raise InvalidDomain(f"no snapshot of {aggregate_id!r}, {head.aggregate_type!r}: {why}")
         loaded = self._whole(aggregate_id, None) if replay else self.load(aggregate_id)
@@ -167,27 +168,27 @@ class Repository:
 
     def _up_to(self, aggregate_id: str, version: int | None) -> Loaded[Any] | None:
         """The state after that version, or the newest; None where there is no event."""
-        if self._snapshots is None or not self._snapshots.used_for():
+        if self._snapshots is None or not self._snapshots.types:
             return self._whole(aggregate_id, version)
         begun = self._snapshots.begin(aggregate_id, version)
         if begun.ignored is not None:
             return self._passed_over(aggregate_id, version, begun)
         start = None
         if begun.aggregate_type is not None:
-            unborn = self._unborn(aggregate_id, begun.aggregate_type)
-            start = replace(unborn, state=begun.state, version=begun.version, source="snapshot")
-        return self._fold(
-            aggregate_id, start, self._going_on(aggregate_id, begun, version), gaps=False
-        )
-
-    def _going_on(
-        self, aggregate_id: str, begun: Beginning, version: int | None
-    ) -> Iterator[Sequence[HistoryRow]]:
-        if begun.rows:
-            yield begun.rows
+            start = Loaded(
+                aggregate_id=aggregate_id,
+                aggregate_type=begun.aggregate_type,
+                state=begun.state,
+                version=begun.version,
+                source="snapshot",
+                generic=False,
+            )
+        batches: Iterable[Sequence[HistoryRow]] = (begun.rows,) if begun.rows else ()
         if begun.more:
             last = begun.rows[-1][0]
-            yield from self._source.history(aggregate_id, after=last, to_version=version)
+            further = self._source.history(aggregate_id, after=last, to_version=version)
+            batches = chain(batches, further)
+        return self._fold(aggregate_id, start, batches, gaps=False)
 
     def _passed_over(
         self, aggregate_id: str, version: int | None, begun: Beginning

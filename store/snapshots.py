@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from store.comparison import first_difference
-from store.database import Database
+from store.database import Database, Row
 from store.digest import snapshot_digest
 from store.domain import Aggregate, Domains
 from store.errors import SnapshotAhead, SnapshotRefused
@@ -82,38 +82,48 @@ class LoadCost(Struct, frozen=True, kw_only=True):
     events: int
 
 
+class _Begin(Struct, frozen=True):
+    """The statement that reads a snapshot and what is behind it, and those that read them apart.
+
+    Behind a snapshot the aggregate's type is known, and not read with every event.
+    """
+
+    both: str
+    snapshot: str
+    behind: str
+    all: str
+
+
 class Snapshots:
-    """The snapshots of a store, for the folds of `domains`. Safe to share between threads."""
+    """The snapshots of a store, for the folds of `domains`. Safe to share between threads.
+
+    `types` are the aggregate types that have any; none where they are switched off.
+    """
 
     def __init__(self, database: Database, domains: Domains, *, enabled: bool = True) -> None:
         self._database = database
         self._enabled = enabled
-        self._domains = domains
         self._folds = {
             aggregate.fingerprint: aggregate
             for aggregate in domains.aggregates
             if aggregate.snapshot_every is not None
         }
+        self.types = frozenset(
+            aggregate.aggregate_type for aggregate in self._folds.values() if enabled
+        )
         self._decoders = {
             fingerprint: msgspec.json.Decoder(aggregate.state_type).decode
             for fingerprint, aggregate in self._folds.items()
         }
         self._noted: dict[str, float] = {}
         self._fingerprints = {f"f{index}": name for index, name in enumerate(self._folds)}
+        self._begin_parameters = {"size": HISTORY_BATCH, **self._fingerprints}
         self._begin_sql = {
             bounded: self._sql_to_begin(bounded=bounded) for bounded in (True, False)
         }
 
-    def used_for(self, aggregate_type: str | None = None) -> bool:
-        """Whether there may be snapshots of that type, or of any."""
-        if not self._enabled:
-            return False
-        return any(
-            aggregate_type in {None, aggregate.aggregate_type} for aggregate in self._folds.values()
-        )
-
     def begin(self, aggregate_id: str, to_version: int | None) -> Beginning:
-        """Where to begin a fold up to `to_version`, in one statement.
+        """Where to begin a fold up to `to_version`, in one round trip.
 
         Where a snapshot is passed over there are no rows: the whole history is to be read.
 
@@ -122,19 +132,19 @@ class Snapshots:
         """
         if not is_storable(aggregate_id):
             return Beginning()
-        bounded = to_version is not None
-        parameters = {"id": aggregate_id, "size": HISTORY_BATCH, **self._fingerprints}
-        if bounded:
+        parameters = self._begin_parameters | {"id": aggregate_id}
+        if to_version is not None:
             parameters["to"] = self._database.value(to_version)
-        rows = self._database.rows(self._begin_sql[bounded], parameters)
-        if not rows or rows[0][4] != _OF_A_SNAPSHOT:
-            return Beginning(rows=rows, more=len(rows) == HISTORY_BATCH)
-        version, names, state, found, _ = rows[0]
-        if found == "no event":
+        found, rows = self._front(parameters, bounded=to_version is not None)
+        more = len(rows) == HISTORY_BATCH
+        if found is None:
+            return Beginning(rows=rows, more=more)
+        version, names, state, last_event, _ = found
+        if last_event == "missing":
             raise self._ahead(aggregate_id, version)
         fingerprint, _, digest = names.partition(" ")
         read, wrong = self._read(aggregate_id, version, fingerprint, digest, bytes(state))
-        if wrong is None and found == "another event":
+        if wrong is None and last_event == "another":
             wrong = "the last event in it is not the one that is stored"
         if wrong is not None:
             _log.warning(
@@ -145,9 +155,26 @@ class Snapshots:
             aggregate_type=self._folds[fingerprint].aggregate_type,
             state=read,
             version=version,
-            rows=rows[1:],
-            more=len(rows) > HISTORY_BATCH,
+            rows=rows,
+            more=more,
         )
+
+    def _front(
+        self, parameters: dict[str, Any], *, bounded: bool
+    ) -> tuple[Row | None, Sequence[HistoryRow]]:
+        """The snapshot's row, if there is one, and the events' rows behind it."""
+        database, sql = self._database, self._begin_sql[bounded]
+        if database.is_remote:
+            rows = cast("list[HistoryRow]", database.rows(sql.both, parameters))
+            of_snapshot = bool(rows) and rows[0][4] == _OF_A_SNAPSHOT
+            return (rows[0], rows[1:]) if of_snapshot else (None, rows)
+        # Nobody is waited for, and the simpler the statements the quicker. What is appended between
+        # the two belongs behind the snapshot.
+        found = database.rows(sql.snapshot, parameters)
+        front = found[0] if found else None
+        later = sql.behind if front else sql.all
+        behind = parameters | {"after": front[0] if front else 0}
+        return front, cast("list[HistoryRow]", database.rows(later, behind))
 
     def keep_if_due(
         self, aggregate: Aggregate[Any], aggregate_id: str, *, before: int, version: int, state: Any
@@ -346,32 +373,41 @@ class Snapshots:
     def _table(self) -> Table:
         return self._database.tables.tables["snapshots"]
 
-    def _sql_to_begin(self, *, bounded: bool) -> str:
-        """The snapshot in front, if there is one, then the rows after it, by version."""
+    def _sql_to_begin(self, *, bounded: bool) -> _Begin:
         bind = self._database.bind
         until = f"AND version <= {bind('to')}" if bounded else ""
-        return f"""
-            WITH newest AS (
-                SELECT version, fingerprint, digest, state, event_digest FROM snapshots
-                WHERE aggregate_id = {bind("id")} {until}
-                AND fingerprint IN ({", ".join(map(bind, self._fingerprints))})
-                ORDER BY version DESC LIMIT 1
-            )
-            SELECT n.version, n.fingerprint || ' ' || n.digest, {self._database.json("n.state")},
-                CASE WHEN e.digest IS NULL THEN 'no event'
-                    WHEN e.digest = n.event_digest THEN 'the event' ELSE 'another event' END,
-                {_OF_A_SNAPSHOT}
-            FROM newest AS n
-            LEFT JOIN events AS e ON e.aggregate_id = {bind("id")} AND e.version = n.version
-            UNION ALL
-            SELECT * FROM (
-                SELECT version, event_type, data, aggregate_type, event_version FROM events
-                WHERE aggregate_id = {bind("id")} {until}
-                AND version > coalesce((SELECT version FROM newest), 0)
-                ORDER BY version LIMIT {bind("size")}
-            ) AS later
-            ORDER BY 1
+        newest = f"""
+            SELECT version, fingerprint, digest, state, event_digest FROM snapshots
+            WHERE aggregate_id = {bind("id")} {until}
+            AND fingerprint IN ({", ".join(map(bind, self._fingerprints))})
+            ORDER BY version DESC LIMIT 1
         """  # noqa: S608 (placeholders)
+        snapshot = f"""
+            SELECT n.version, n.fingerprint || ' ' || n.digest, {self._database.json("n.state")},
+                CASE WHEN e.digest IS NULL THEN 'missing'
+                    WHEN e.digest = n.event_digest THEN 'stored' ELSE 'another' END,
+                {_OF_A_SNAPSHOT}
+            FROM {{newest}} AS n
+            LEFT JOIN events AS e ON e.aggregate_id = {bind("id")} AND e.version = n.version
+        """  # noqa: S608 (placeholders)
+        behind = f"""
+            SELECT version, event_type, data, {{aggregate_type}}, event_version FROM events
+            WHERE aggregate_id = {bind("id")} {until} AND version > {{after}}
+            ORDER BY version LIMIT {bind("size")}
+        """  # noqa: S608 (placeholders)
+        after = "coalesce((SELECT version FROM newest), 0)"
+        kind = "CASE WHEN (SELECT version FROM newest) IS NULL THEN aggregate_type END"
+        return _Begin(
+            both=f"""
+                WITH newest AS ({newest}) {snapshot.format(newest="newest")}
+                UNION ALL
+                SELECT * FROM ({behind.format(after=after, aggregate_type=kind)}) AS later
+                ORDER BY 1
+            """,  # noqa: S608 (placeholders)
+            snapshot=snapshot.format(newest=f"({newest})"),
+            behind=behind.format(after=bind("after"), aggregate_type="NULL"),
+            all=behind.format(after=bind("after"), aggregate_type="aggregate_type"),
+        )
 
     def _read(
         self, aggregate_id: str, version: int, fingerprint: str, digest: str, state: bytes

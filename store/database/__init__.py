@@ -19,6 +19,8 @@ class Database(Protocol):
 
     engine: Engine
     connections: Connections
+    is_remote: bool
+    """Whether a statement waits for another process, so that one is better than two."""
     tables: MetaData
     event_columns: str
     """The select list of rows that `event` reads."""

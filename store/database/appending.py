@@ -126,7 +126,7 @@ _APPEND_EVENTS = b"""
 
 
 def open_cursor(connection: psycopg.Connection[Any]) -> Cursor:
-    """A cursor for appends; kept with its connection, it keeps what it learnt of the types."""
+    """A cursor that, kept with its connection, keeps what it has learnt of the types."""
     cursor: Cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
     return cursor

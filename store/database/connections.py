@@ -50,7 +50,7 @@ class Connections:
 
     def connect(self) -> Connection:
         """A connection with SQLAlchemy's face, to be closed; raises as `take` does."""
-        if self._pool.checkedout() >= POOL_SIZE + MAX_OVERFLOW:
+        if self._is_exhausted():
             self._release_idle()
         return self._from_pool(self._engine.connect)
 
@@ -59,11 +59,15 @@ class Connections:
 
         Where all are taken somebody may be waiting, and only the pool can tell whom to wake.
         """
-        room = len(self._idle) < POOL_SIZE and self._pool.checkedout() < POOL_SIZE + MAX_OVERFLOW
-        if connection.is_valid and room:
+        if connection.is_valid and len(self._idle) < POOL_SIZE and not self._is_exhausted():
             self._idle.append(connection)
         else:
             connection.close()
+
+    def _is_exhausted(self) -> bool:
+        # The first question takes no lock; only where all connections exist can all be taken.
+        pool = self._pool
+        return pool.overflow() >= MAX_OVERFLOW and pool.checkedout() >= POOL_SIZE + MAX_OVERFLOW
 
     def close(self) -> None:
         """Close those not in use, here and in the pool."""

@@ -69,6 +69,7 @@ _ADVANCE = """
 class SQLite:
     """See `Database`."""
 
+    is_remote = False
     event_columns = (
         "position, version, occurred_at, recorded_at, event_id, event_version, aggregate_id,"
         " aggregate_type, event_type, CAST(data AS BLOB), CAST(metadata AS BLOB), correlation_id,"
