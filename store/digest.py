@@ -9,7 +9,6 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LENGTH = Struct(">I").pack
 _EVENT = Struct(">q16sI").pack
-_SNAPSHOT = Struct(">qI").pack
 _TIME = Struct(">iqI").pack
 
 
@@ -49,10 +48,11 @@ def event_digest(
 
 
 def snapshot_digest(*, aggregate_id: str, version: int, fingerprint: str, state: bytes) -> str:
-    """SHA-256, in hex, over the fields in the order above; texts stand behind their length."""
-    encoded = fingerprint.encode()
-    head = _SNAPSHOT(version, len(encoded))
-    return sha256(b"".join((digest_prefix(aggregate_id), head, encoded, state))).hexdigest()
+    """SHA-256, in hex, over the fields in the order above, as UTF-8 with a NUL behind each but one.
+
+    No id has a NUL in it.
+    """
+    return sha256(f"{aggregate_id}\0{version}\0{fingerprint}\0".encode() + state).hexdigest()
 
 
 def digest_prefix(aggregate_id: str) -> bytes:
