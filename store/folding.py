@@ -9,10 +9,10 @@ from msgspec import Struct
 from store.errors import ApplyFailed, HistoryGap, InvalidDomain
 from store.records import Event
 
-HistoryRow: TypeAlias = tuple[int, str, bytes | str, str, int]
+HistoryRow: TypeAlias = tuple[int, str, bytes | str, str | None, int]
 """Version, event type, the JSON of the data, the aggregate's type, and the schema version.
 
-The aggregate's type is told by the first row of a history; what follows a snapshot may lack it.
+The type may be there for version 1 only.
 """
 
 _ABSENT = object()

@@ -38,7 +38,10 @@ from store.sources import (
 
 HISTORY_BATCH = 2_000
 OUTLINE_BATCH = 50_000
-_HISTORY_COLUMNS = "version, event_type, data, aggregate_type, event_version"
+# All events of an aggregate are of its type: to read it with each costs a replay a twentieth.
+HISTORY_COLUMNS = (
+    "version, event_type, data, CASE WHEN version = 1 THEN aggregate_type END, event_version"
+)
 
 
 class EventReader:
@@ -127,7 +130,7 @@ class EventReader:
             f"{axis}_at <=": as_of and utc("as_of", as_of),
         }
         while rows := self._rows(
-            bounds, order="version", size=HISTORY_BATCH, columns=_HISTORY_COLUMNS
+            bounds, order="version", size=HISTORY_BATCH, columns=HISTORY_COLUMNS
         ):
             yield cast("list[HistoryRow]", rows)
             if len(rows) < HISTORY_BATCH:

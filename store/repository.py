@@ -223,7 +223,7 @@ class Repository:
         """What comes of `start` and the batches after it; None where there is neither."""
         loaded = start
         for rows in history:
-            before = loaded or self._unborn(aggregate_id, rows[0][3])
+            before = loaded or self._unborn(aggregate_id, self._type_of(aggregate_id, rows[0]))
             try:
                 state, version = fold_rows(
                     self.fold_of(before.aggregate_type),
@@ -248,6 +248,9 @@ class Repository:
                 folded=before.folded + len(rows),
             )
         return loaded
+
+    def _type_of(self, aggregate_id: str, first: HistoryRow) -> str:
+        return first[3] or self._source.aggregate(aggregate_id).aggregate_type
 
     def _position(self, aggregate_id: str, version: int) -> int | None:
         found = self._source.events(aggregate_id, from_version=version, to_version=version)

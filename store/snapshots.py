@@ -31,7 +31,7 @@ from store.domain import Aggregate, Domains
 from store.errors import SnapshotAhead, SnapshotRefused
 from store.folding import HistoryRow
 from store.identifiers import is_storable
-from store.reader import HISTORY_BATCH
+from store.reader import HISTORY_BATCH, HISTORY_COLUMNS
 
 _log = logging.getLogger(__name__)
 
@@ -83,15 +83,11 @@ class LoadCost(Struct, frozen=True, kw_only=True):
 
 
 class _Begin(Struct, frozen=True):
-    """The statement that reads a snapshot and what is behind it, and those that read them apart.
-
-    Behind a snapshot the aggregate's type is known, and not read with every event.
-    """
+    """The statement that reads a snapshot and what is behind it, and those that read them apart."""
 
     both: str
     snapshot: str
     behind: str
-    all: str
 
 
 class Snapshots:
@@ -172,9 +168,8 @@ class Snapshots:
         # the two belongs behind the snapshot.
         found = database.rows(sql.snapshot, parameters)
         front = found[0] if found else None
-        later = sql.behind if front else sql.all
         behind = parameters | {"after": front[0] if front else 0}
-        return front, cast("list[HistoryRow]", database.rows(later, behind))
+        return front, cast("list[HistoryRow]", database.rows(sql.behind, behind))
 
     def keep_if_due(
         self, aggregate: Aggregate[Any], aggregate_id: str, *, before: int, version: int, state: Any
@@ -391,22 +386,20 @@ class Snapshots:
             LEFT JOIN events AS e ON e.aggregate_id = {bind("id")} AND e.version = n.version
         """  # noqa: S608 (placeholders)
         behind = f"""
-            SELECT version, event_type, data, {{aggregate_type}}, event_version FROM events
+            SELECT {HISTORY_COLUMNS} FROM events
             WHERE aggregate_id = {bind("id")} {until} AND version > {{after}}
             ORDER BY version LIMIT {bind("size")}
         """  # noqa: S608 (placeholders)
         after = "coalesce((SELECT version FROM newest), 0)"
-        kind = "CASE WHEN (SELECT version FROM newest) IS NULL THEN aggregate_type END"
         return _Begin(
             both=f"""
                 WITH newest AS ({newest}) {snapshot.format(newest="newest")}
                 UNION ALL
-                SELECT * FROM ({behind.format(after=after, aggregate_type=kind)}) AS later
+                SELECT * FROM ({behind.format(after=after)}) AS later
                 ORDER BY 1
             """,  # noqa: S608 (placeholders)
             snapshot=snapshot.format(newest=f"({newest})"),
-            behind=behind.format(after=bind("after"), aggregate_type="NULL"),
-            all=behind.format(after=bind("after"), aggregate_type="aggregate_type"),
+            behind=behind.format(after=bind("after")),
         )
 
     def _read(
