@@ -113,6 +113,8 @@ def wrong_arity(account: Account) -> Account:
         ({"commands": [Deposit, Deposit]}, "command 'Deposit': named twice"),
         ({"personal": ["ownr"]}, "personal 'ownr': no event and no state has such a field"),
         ({"fold_version": 0}, "fold_version: 0 is not a whole number from 1"),
+        ({"snapshot_every": 0}, "snapshot_every: 0 is not a whole number from 1"),
+        ({"snapshot_every": True}, "snapshot_every: True is not a whole number from 1"),
     ],
 )
 def test_what_is_no_aggregate_is_refused_with_the_place(

@@ -107,6 +107,21 @@ def test_an_event_changes_as_the_page_says(tmp_path: Path) -> None:
         assert done.returncode == (2 if each.printed.startswith("error: ") else 0), done.stdout
 
 
+@pytest.mark.slow
+def test_snapshots_do_what_the_page_says(tmp_path: Path) -> None:
+    text = page("snapshots.md")
+    files = _FILE.findall(text)
+    assert [name for name, _ in files] == ["tariff.py", "meters.py", "fill.py"]
+    for name, content in files:
+        (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 7
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
+        assert done.stdout == each.printed
+        assert done.returncode == (1 if each.printed.startswith("drift: ") else 0), done.stdout
+
+
 def test_the_tests_of_the_page_pass_and_can_fail(shop: Path) -> None:
     done = run(shop, "python", "-m", "pytest", "-q", "test_orders.py")
     assert "6 passed" in done.stdout
