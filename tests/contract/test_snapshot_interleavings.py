@@ -80,7 +80,7 @@ DAMAGES = (
     "UPDATE snapshots SET state = '[1]'",
     "UPDATE snapshots SET digest = 'x' || digest",
     "UPDATE snapshots SET event_digest = (SELECT min(digest) FROM events)",
-    "UPDATE snapshots SET fingerprint = 'foreign' || version || fingerprint",
+    "UPDATE snapshots SET fingerprint = 'foreign' || random()",  # of no other that is damaged so
     "DELETE FROM snapshots",
 )
 PG_MIN = "(SELECT digest FROM events ORDER BY digest LIMIT 1)"
