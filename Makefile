@@ -9,7 +9,7 @@ dev := .venv/dev-$(pins)
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak lint bench bench-ui browser screenshots requirements
+.PHONY: help demo test check soak lint bench bench-ui browser prometheus screenshots requirements
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -17,11 +17,11 @@ help: ## list the targets
 demo: $(runtime) ## the dashboard on a store of sample users, http://127.0.0.1:8501
 	@EVENT_STORE_DOMAIN=users:domain $(bin)/python -m dashboard --demo
 
-test: lint browser ## lint, then every test but soak: real PostgreSQL, real Chromium
+test: lint browser prometheus ## lint, then every test but soak: real PostgreSQL, real Chromium
 	@$(bin)/python -m pytest -n 2 tests/unit tests/contract tests/browser
 	@$(bin)/python -m pytest tests/concurrency tests/faults
 
-check: lint ## lint, unit and contract tests: before every commit, under 2 minutes
+check: lint prometheus ## lint, unit and contract tests: before every commit, under 2 minutes
 	@$(bin)/python -m pytest -m "not soak and not slow" -n 2 tests/unit tests/contract
 
 soak: $(dev) ## minutes of load
@@ -41,6 +41,9 @@ bench-ui: browser ## speed of the dashboard beside an empty page, in Chromium
 
 browser: $(dev) ## find a Chromium for the tests, or install one
 	@$(bin)/python -m tests.chromium
+
+prometheus: $(dev) ## find a Prometheus for the tests, or unpack Debian's
+	@$(bin)/python -m tests.prometheus
 
 screenshots: browser ## take the pictures of the README and the docs anew
 	@$(bin)/python -m scripts.screenshots
