@@ -17,8 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard import resources
 from dashboard.routes import assets_digest, routes
+from store.application import Hindsight
 from store.domain import Domains
 from store.errors import EventStoreError
+from store.metrics import CONTENT_TYPE, of_process
 from store.sources import EventSource
 
 MAIN_SCRIPT = Path(__file__).with_name("main.py")
@@ -83,6 +85,13 @@ def readyz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
+def metrics(_request: Request) -> Response:
+    """How the store stands, and this process, as Prometheus reads it."""
+    store = resources.store()
+    content = of_process().exposition() if store is None else store.exposition()
+    return Response(content, media_type=CONTENT_TYPE)
+
+
 def timeline(_request: Request) -> Response:
     """Streamlit's document, which loads the Timeline beside Streamlit and not after it."""
     page = STREAMLIT_PAGE.read_text()
@@ -98,11 +107,12 @@ def create_app(
     allowed_hosts: Sequence[str],
     domains: Domains | None = None,
     file: str | None = None,
+    store: Hindsight | None = None,
 ) -> st.App:
     """The dashboard over `source`, answering only requests that name one of `allowed_hosts`.
 
     States are folded by `domains`, by default by no domain's code. `file` is where the source lies,
-    if it is an event file.
+    if it is an event file; else it is the log of `store`.
     """
 
     @asynccontextmanager
@@ -113,7 +123,7 @@ def create_app(
         # objects, 2 ms over what is left after this.
         gc.collect()
         gc.freeze()
-        with resources.shared(source, domains or Domains(), file=file):
+        with resources.shared(source, domains or Domains(), file=file, store=store):
             yield {}
 
     return st.App(
@@ -122,6 +132,7 @@ def create_app(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/metrics", metrics),
             Route("/timeline", timeline),
             *routes(),
         ],

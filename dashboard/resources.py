@@ -8,6 +8,7 @@ from msgspec import Struct
 from dashboard.activity import Activity
 from dashboard.outline import Outlines
 from dashboard.states import States
+from store.application import Hindsight
 from store.domain import Domains
 from store.repository import Repository
 from store.sources import EventSource
@@ -17,6 +18,7 @@ class _Shared(Struct, frozen=True, kw_only=True):
     source: EventSource
     domains: Domains
     file: str | None
+    store: Hindsight | None
     activity: Activity
     outlines: Outlines
     states: States
@@ -26,15 +28,22 @@ _shared: list[_Shared] = []
 
 
 @contextmanager
-def shared(source: EventSource, domains: Domains, *, file: str | None = None) -> Iterator[None]:
+def shared(
+    source: EventSource,
+    domains: Domains,
+    *,
+    file: str | None = None,
+    store: Hindsight | None = None,
+) -> Iterator[None]:
     """Let the pages read `source`, read and folded by `domains`, within the block.
 
-    `file` is where the source lies, if it is an event file.
+    `file` is where the source lies, if it is an event file; else it is the log of `store`.
     """
     now = _Shared(
         source=source,
         domains=domains,
         file=file,
+        store=store,
         activity=Activity(source),
         outlines=Outlines(source),
         states=States(source, Repository(source, domains)),
@@ -60,6 +69,11 @@ def domains() -> Domains:
 def file() -> str | None:
     """Where the source lies if it is an event file; a store is named by the environment."""
     return _shared[-1].file
+
+
+def store() -> Hindsight | None:
+    """The store whose log is served, None where the source is an event file."""
+    return _shared[-1].store
 
 
 def outlines() -> Outlines:

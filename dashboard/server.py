@@ -4,15 +4,18 @@ import ipaddress
 import socket
 import threading
 import webbrowser
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from dashboard.app import create_app
-from store.application import open_source
+from store.application import Hindsight
 from store.domain import Domains
 from store.errors import EventStoreError
+from store.sources import EventSource
+from store.sources.ndjson import NdjsonSource
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8501
@@ -45,16 +48,27 @@ def serve(
             f"{host} is reachable from other machines and the dashboard has no login yet; "
             f"use 127.0.0.1, or --expose to let everybody read it"
         )
-    with open_source(source) as events, closing(listen(host, port)) as listener:
+    with _opened(source) as (events, store), closing(listen(host, port)) as listener:
         url = _url(host, listener.getsockname()[1])
         hosts = ["*"] if expose else _names(host)
-        file = None if "://" in source else source
-        app = create_app(events, allowed_hosts=hosts, domains=domains, file=file)
+        file = source if store is None else None
+        app = create_app(events, allowed_hosts=hosts, domains=domains, file=file, store=store)
         print(f"Hindsight shows {events.info.name} on {url} (Ctrl-C stops it)", flush=True)  # noqa: T201 - the command's answer
         if open_browser:
             # The socket listens already: the browser waits until the application answers.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         _run(app, listener)
+
+
+@contextmanager
+def _opened(location: str) -> Iterator[tuple[EventSource, Hindsight | None]]:
+    """The events there, and the store they are in; a file is none."""
+    if "://" in location:
+        with Hindsight(location, read_only=True) as store:
+            yield store.log, store
+    else:
+        with NdjsonSource(location) as source:
+            yield source, None
 
 
 def is_loopback(host: str) -> bool:

@@ -25,7 +25,15 @@ from msgspec import to_builtins
 from pydantic import BaseModel, SecretStr
 
 import users
-from store import Command, CommandRejected, Conflict, Context, Hindsight, Loaded
+from store import (
+    CONTENT_TYPE,
+    Command,
+    CommandRejected,
+    Conflict,
+    Context,
+    Hindsight,
+    Loaded,
+)
 from store.errors import (
     AggregateNotFound,
     AggregateTypeMismatch,
@@ -191,6 +199,12 @@ def get_history(
     fields = ("version", "event_type", "occurred_at", "recorded_at", "actor", "correlation_id")
     events = islice(store.events(user_id, from_version=after + 1), limit)
     return [{field: getattr(event, field) for field in fields} for event in events]
+
+
+@app.get("/metrics")
+def metrics(store: Store) -> Response:
+    """What Prometheus asks for; with several workers, set PROMETHEUS_MULTIPROC_DIR."""
+    return Response(store.exposition(), media_type=CONTENT_TYPE)
 
 
 def executed(store: Hindsight, user_id: str, command: Command, cause: Context) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """An event store for Python services."""
 
 from store.application import Hindsight, migrate
+from store.conflict import Conflict
 from store.domain import Activity, Aggregate, Command, Domain
 from store.errors import CommandRejected
-from store.execution import Conflict, Executed
+from store.execution import Executed
+from store.metrics import CONTENT_TYPE, Metrics
 from store.records import (
     Append,
     Appended,
@@ -17,6 +19,7 @@ from store.upcasting import Upcaster
 from store.versions import any_, exact, none
 
 __all__ = [
+    "CONTENT_TYPE",
     "Activity",
     "Aggregate",
     "Append",
@@ -31,6 +34,7 @@ __all__ = [
     "FeedFilter",
     "Hindsight",
     "Loaded",
+    "Metrics",
     "NewEvent",
     "Upcaster",
     "any_",

@@ -8,17 +8,28 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy import URL, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from store import migrations
+from store.conflict import ConflictHook
 from store.database import Database
 from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
 from store.errors import InvalidSource, SchemaError
-from store.execution import ConflictHook, Executor
+from store.execution import Executor
+from store.gauges import TIME_LIMIT, StoreGauges
+from store.instrumentation import (
+    ConflictTeller,
+    MeasuredLog,
+    MeasuredRepository,
+    MeasuredSnapshots,
+    TellingLog,
+)
 from store.log import Clock, EventLog
+from store.metrics import Metrics, of_process
 from store.repository import Repository
 from store.settings import Settings
 from store.snapshots import Snapshots
@@ -36,10 +47,11 @@ class Hindsight:
     `domain` is one, several, or import paths such as `users:domain` separated by commas, by default
     what `EVENT_STORE_DOMAIN` says. Without one, state is merged from the events' data.
     The methods are those of its parts: see `EventLog`, `EventSource` and `Repository`. With
-    `read_only` the database itself refuses writes, and ends any statement that takes over 30
-    seconds. `on_conflict` is told of each conflict of a command, once its outcome is known; what
-    it raises is logged. With `snapshots` off (by default what `EVENT_STORE_SNAPSHOTS` says, else
-    on) none is used or taken: that changes costs, not answers.
+    `read_only` the database itself refuses writes, and PostgreSQL ends any statement that takes
+    over 30 seconds. `on_conflict` is told of each conflict, once its outcome is known; what it
+    raises is logged. With `snapshots` off (by default what `EVENT_STORE_SNAPSHOTS` says, else on)
+    none is used or taken: that changes costs, not answers. `metrics` is where it is counted and
+    timed: True means in prometheus_client's default registry, False not at all.
 
     Raises:
         SchemaError: there is no store at `url`, or its schema does not fit this code.
@@ -58,6 +70,7 @@ class Hindsight:
         read_only: bool = False,
         on_conflict: ConflictHook | None = None,
         snapshots: bool | None = None,
+        metrics: Metrics | bool = True,
     ) -> None:
         settings = Settings.from_environment()
         self.domains = _domains(settings.domain if domain is None else domain)
@@ -70,16 +83,20 @@ class Hindsight:
         except Exception:
             self.database.close()
             raise
-        log = EventLog(
+        self.log = EventLog(
             self.database,
             name=display_name(parsed),
             clock=clock,
             outcome_timeout=outcome_timeout,
         )
-        self.log = log
+        self._expose_reading()
+        self._measure(metrics, parsed, settings.metrics_folder)
+        enabled = settings.snapshots if snapshots is None else snapshots
+        self._wire(enabled=enabled, writable=not read_only, on_conflict=on_conflict)
+
+    def _expose_reading(self) -> None:
+        log = self.log
         self.info = log.info
-        self.append = log.append
-        self.append_all = log.append_all
         self.aggregate = log.aggregate
         self.aggregates = log.aggregates
         self.events = log.events
@@ -88,21 +105,69 @@ class Hindsight:
         self.tally = log.tally
         self.watermark = log.watermark
         self.follow = partial(follow, log)
-        self.snapshots = Snapshots(
-            self.database,
-            self.domains,
-            enabled=settings.snapshots if snapshots is None else snapshots,
+
+    def _measure(self, metrics: Metrics | bool, url: URL, folder: str | None) -> None:  # noqa: FBT001 (as given)
+        self.measured = metrics is not False
+        if isinstance(metrics, Metrics):
+            self.metrics = metrics
+        else:
+            self.metrics = of_process() if metrics else Metrics(CollectorRegistry())
+        self._metrics_folder = folder
+        open_again = partial(connect, url, read_only=True, time_limit=TIME_LIMIT)
+        self._gauges = StoreGauges(open_again, backend=url.get_backend_name())
+        self.metrics.watch(self._gauges.collect)
+        aggregates = list(self.domains.aggregates)
+        self.metrics.declare(
+            aggregate_types=[each.aggregate_type for each in aggregates],
+            event_types=[event.__name__ for each in aggregates for event in each.events],
         )
-        repository = Repository(log, self.domains, self.snapshots, writable=not read_only)
-        self.repository = repository
-        self.load = repository.load
-        self.replay = repository.replay
-        self.snapshot = repository.snapshot
-        executor = Executor(log, repository, self.domains, self.snapshots, on_conflict=on_conflict)
+
+    def _wire(self, *, enabled: bool, writable: bool, on_conflict: ConflictHook | None) -> None:
+        log, metrics, domains = self.log, self.metrics, self.domains
+        appends: EventLog | MeasuredLog = log
+        self.snapshots = Snapshots(self.database, domains, enabled=enabled)
+        self.repository = Repository(log, domains, self.snapshots, writable=writable)
+        if self.measured:
+            appends = MeasuredLog(log, metrics)
+            self.snapshots = MeasuredSnapshots(
+                self.database, domains, enabled=enabled, metrics=metrics
+            )
+            self.repository = MeasuredRepository(
+                log, domains, self.snapshots, writable=writable, metrics=metrics
+            )
+        tell = ConflictTeller(hook=on_conflict, metrics=metrics)
+        told = TellingLog(appends, tell)
+        self.append = told.append
+        self.append_all = told.append_all
+        self.load = self.repository.load
+        self.replay = self.repository.replay
+        self.snapshot = self.repository.snapshot
+        executor = Executor(
+            appends,
+            self.repository,
+            domains,
+            self.snapshots,
+            tell=tell,
+            attempted=metrics.attempts.observe,
+        )
         self.execute = executor.execute
+
+    def exposition(self) -> bytes:
+        """The metrics as Prometheus reads them, for an answer of `store.CONTENT_TYPE`.
+
+        Those of all processes of a service, where PROMETHEUS_MULTIPROC_DIR names a folder that they
+        share.
+        """
+        if self.measured:
+            self.metrics.pool.set(self.database.connections.in_use)
+        return self.metrics.exposition(self._metrics_folder)
 
     def close(self) -> None:
         """Close the database connections."""
+        self.metrics.unwatch(self._gauges.collect)
+        if self.measured:
+            self.metrics.pool.set(0)
+        self._gauges.close()
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -198,10 +263,10 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
-def connect(url: URL, *, read_only: bool = False) -> Database:
-    """The database at `url`, whatever is in it."""
+def connect(url: URL, *, read_only: bool = False, time_limit: float | None = None) -> Database:
+    """The database at `url`, whatever is in it; it ends statements after `time_limit` seconds."""
     kind = SQLite if url.get_backend_name() == "sqlite" else PostgreSQL
-    return kind(url, read_only=read_only)
+    return kind(url, read_only=read_only, time_limit=time_limit)
 
 
 def display_name(url: URL) -> str:

@@ -1,52 +1,30 @@
 """Commands: load, decide, append; after a conflict decide again on the new state."""
 
-import logging
 import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct, to_builtins
 
+from store.conflict import Conflict, Lost, Outcome, Tell, Verdict, same_decision
 from store.domain import Aggregate, Command, Domains
 from store.encoding import NO_CONTEXT
 from store.errors import CommandRejected, InvalidEvent, VersionConflict
 from store.folding import fold_rows
 from store.identifiers import new_event_id
-from store.log import EventLog
 from store.payload import encode
-from store.records import Context, Event, NewEvent
+from store.records import Appended, Context, Event, NewEvent
 from store.repository import Loaded, Repository
 from store.snapshots import Snapshots
-from store.versions import exact
+from store.versions import ExpectedVersion, exact
 
-_log = logging.getLogger(__name__)
 State = TypeVar("State")
-Outcome: TypeAlias = Literal["absorbed", "escaped"]
 
 ATTEMPTS = 10
 LONGEST_PAUSE = 0.1
 """Seconds."""
-
-
-class Conflict(Struct, frozen=True, kw_only=True):
-    """An attempt that found the aggregate changed since it was loaded.
-
-    It was absorbed where the command was settled all the same, be it by a rejection, and escaped
-    where the caller got an error instead. `actual` is None where the database did not tell.
-    """
-
-    aggregate_type: str
-    aggregate_id: str
-    command: str
-    expected: int
-    actual: int | None
-    attempt: int
-    outcome: Outcome
-
-
-ConflictHook: TypeAlias = Callable[[Conflict], None]
 
 
 class Executed(Struct, Generic[State], frozen=True, kw_only=True):
@@ -58,23 +36,45 @@ class Executed(Struct, Generic[State], frozen=True, kw_only=True):
     attempts: int
 
 
+class Appends(Protocol):
+    """Where a command's events go: the event log, measured or bare."""
+
+    def append(
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        events: Sequence[NewEvent],
+        *,
+        expected: ExpectedVersion,
+        context: Context = NO_CONTEXT,
+    ) -> Appended:
+        """See `EventLog.append`."""
+        ...
+
+
 class Executor:
-    """Runs commands. Safe to share between threads."""
+    """Runs commands. Safe to share between threads.
+
+    `tell` hears of each conflict once its outcome is known, and `attempted` how often each command
+    has decided.
+    """
 
     def __init__(
         self,
-        log: EventLog,
+        log: Appends,
         repository: Repository,
         domains: Domains,
         snapshots: Snapshots,
         *,
-        on_conflict: ConflictHook | None = None,
+        tell: Tell = lambda *_: None,
+        attempted: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._log = log
         self._repository = repository
         self._domains = domains
         self._snapshots = snapshots
-        self._on_conflict = on_conflict
+        self._tell = tell
+        self._attempted = attempted
 
     def execute(
         self,
@@ -103,27 +103,24 @@ class Executor:
         aggregate = self._domains.of_command(command)
         run = _Run(self._log, aggregate, command, context, occurred_at)
         loaded = self._repository.newest(aggregate_id, aggregate.aggregate_type)
-        conflicts: list[VersionConflict] = []
         outcome: Outcome = "escaped"
         try:
-            while True:
-                try:
-                    executed = run.attempt(loaded, number=len(conflicts) + 1)
-                except VersionConflict as conflict:
-                    conflicts.append(conflict)
-                    if len(conflicts) == attempts:
-                        raise
-                else:
-                    outcome = "absorbed"
-                    self._keep(aggregate, aggregate_id, loaded.version, executed)
-                    return executed
-                time.sleep(_pause(len(conflicts)))
+            while (executed := run.attempt(loaded)) is None:
+                if len(run.conflicts) == attempts:
+                    raise run.conflicts[-1]
+                time.sleep(_pause(len(run.conflicts)))
                 loaded = self._repository.catch_up(loaded)
+            outcome = "absorbed"
         except CommandRejected:
             outcome = "absorbed"
             raise
         finally:
-            self._tell(aggregate, command, conflicts, outcome)
+            if run.decisions:
+                self._attempted(len(run.decisions))
+            for index in range(len(run.conflicts)):
+                self._tell(run.conflict(index, outcome), run.lost(index))
+        self._keep(aggregate, aggregate_id, loaded.version, executed)
+        return executed
 
     def _keep(
         self, aggregate: Aggregate[Any], aggregate_id: str, before: int, executed: Executed[Any]
@@ -136,42 +133,24 @@ class Executor:
             state=executed.state,
         )
 
-    def _tell(
-        self,
-        aggregate: Aggregate[Any],
-        command: Command,
-        conflicts: Sequence[VersionConflict],
-        outcome: Outcome,
-    ) -> None:
-        if self._on_conflict is None:
-            return
-        for attempt, conflict in enumerate(conflicts, start=1):
-            told = Conflict(
-                aggregate_type=aggregate.aggregate_type,
-                aggregate_id=conflict.aggregate_id,
-                command=type(command).__name__,
-                expected=conflict.expected or 0,
-                actual=conflict.actual,
-                attempt=attempt,
-                outcome=outcome,
-            )
-            try:
-                self._on_conflict(told)
-            except Exception:  # noqa: BLE001 (the hook's code; the events are stored already)
-                _log.exception("on_conflict failed for %r", told)
-
 
 class _Run:
-    """One command, whose id and record are the same in every attempt."""
+    """One command, whose id and record are the same in every attempt.
+
+    `decisions` are the events that each attempt decided on, None where it was rejected, and
+    `conflicts` what the attempts before the last met, perhaps the last as well.
+    """
 
     def __init__(
         self,
-        log: EventLog,
+        log: Appends,
         aggregate: Aggregate[Any],
         command: Command,
         context: Context,
         occurred_at: datetime | None,
     ) -> None:
+        self.decisions: list[Sequence[NewEvent] | None] = []
+        self.conflicts: list[VersionConflict] = []
         self._log = log
         self._aggregate = aggregate
         self._command = command
@@ -184,23 +163,74 @@ class _Run:
         }
         self._metadata = {"command": record}
 
-    def attempt(self, loaded: Loaded[Any], *, number: int) -> Executed[Any]:
-        decided = tuple(self._command.decide(loaded.state))
-        if not decided:
+    def attempt(self, loaded: Loaded[Any]) -> Executed[Any] | None:
+        """What the command comes to; None where somebody else has appended meanwhile."""
+        events = self._decided(loaded.state)
+        number = len(self.decisions)
+        if not events:
             return Executed(events=(), state=loaded.state, version=loaded.version, attempts=number)
-        events = [self._new_event(event) for event in decided]
         # Before the append: what the fold cannot take must not be stored.
         state = self._applied(loaded, events)
-        appended = self._log.append(
-            loaded.aggregate_type,
-            loaded.aggregate_id,
-            events,
-            expected=exact(loaded.version),
-            context=self._context,
-        )
+        try:
+            appended = self._log.append(
+                loaded.aggregate_type,
+                loaded.aggregate_id,
+                events,
+                expected=exact(loaded.version),
+                context=self._context,
+            )
+        except VersionConflict as conflict:
+            self.conflicts.append(conflict)
+            return None
         return Executed(
             events=appended.events, state=state, version=appended.version, attempts=number
         )
+
+    def conflict(self, index: int, outcome: Outcome) -> Conflict:
+        """What there is to tell of a conflict."""
+        met, lost = self.conflicts[index], self.lost(index)
+        return Conflict(
+            aggregate_type=lost.aggregate_type,
+            aggregate_id=met.aggregate_id,
+            command=type(self._command).__name__,
+            event_types=tuple(event.event_type for event in lost.events),
+            expected=met.expected,
+            actual=met.actual,
+            attempt=index + 1,
+            outcome=outcome,
+            verdict=self._verdict(index),
+            actor=self._context.actor,
+            correlation_id=self._context.correlation_id,
+        )
+
+    def lost(self, index: int) -> Lost:
+        """What the attempt wanted to append."""
+        return Lost(
+            aggregate_type=self._aggregate.aggregate_type,
+            command=self._command,
+            events=self.decisions[index] or (),
+            context=self._context,
+        )
+
+    def _verdict(self, index: int) -> Verdict | None:
+        """What the next attempt has shown, if there was one."""
+        if index + 1 == len(self.decisions):
+            return None
+        before, again = self.decisions[index], self.decisions[index + 1]
+        if again is None:
+            return "rejected"
+        if not again:
+            return "nothing"
+        return "same" if same_decision(before or (), again) else "other"
+
+    def _decided(self, state: Any) -> Sequence[NewEvent]:
+        try:
+            events = [self._new_event(event) for event in self._command.decide(state)]
+        except CommandRejected:
+            self.decisions.append(None)
+            raise
+        self.decisions.append(events)
+        return events
 
     def _applied(self, loaded: Loaded[Any], events: Sequence[NewEvent]) -> Any:
         """The state after the events as they will be read from their JSON."""

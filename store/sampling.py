@@ -14,6 +14,7 @@ from threading import BrokenBarrierError
 from msgspec import Struct
 
 from store.application import Hindsight
+from store.conflict import Conflict
 from store.domain import Activity, Domains, load_domains
 from store.errors import (
     CommandRejected,
@@ -22,7 +23,6 @@ from store.errors import (
     InvalidSource,
     VersionConflict,
 )
-from store.execution import Conflict
 
 EVENTS = 3_000
 PROCESSES = 4

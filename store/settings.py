@@ -14,13 +14,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where the store is. `read_url` is where pages read: by default the store itself.
 
     `domain` names the import paths of domains, separated by commas; there is no default.
-    `snapshots` off leaves them alone: loads replay, and none is taken.
+    `snapshots` off leaves them alone: loads replay, and none is taken. `metrics_folder` is where
+    the processes of a service keep their metrics together.
     """
 
     url: str = DEFAULT_URL
     read_url: str | None = None
     domain: str | None = None
     snapshots: bool = True
+    metrics_folder: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -34,6 +36,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             read_url=environment.get("EVENT_STORE_READ_URL") or None,
             domain=environment.get("EVENT_STORE_DOMAIN") or None,
             snapshots=_switch(environment, "EVENT_STORE_SNAPSHOTS"),
+            # The name is prometheus_client's, which reads it when it is imported.
+            metrics_folder=environment.get("PROMETHEUS_MULTIPROC_DIR") or None,
         )
 
 

@@ -110,6 +110,10 @@ class Database(Protocol):
         """The highest position that is committed."""
         ...
 
+    def bytes_used(self) -> int:
+        """What the store's tables and their indexes take."""
+        ...
+
     def is_replica(self) -> bool:
         """Whether this is a copy that cannot tell who writes."""
         ...

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -85,8 +85,15 @@ _DRAWN_BEFORE = """
             ORDER BY position DESC OFFSET %(rows)s LIMIT 1),
         (SELECT count(*) FROM newest)
 """
+READ_LIMIT = 30.0
+"""Seconds that a reader's statement may take: a long one keeps dead rows from being removed."""
 OLDER_ROWS = 100_000
 """More than a transaction draws between two others, an import's batch included."""
+
+_BYTES_USED = """
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relname = ANY(%(tables)s)
+"""
 
 
 class PostgreSQL:
@@ -95,7 +102,7 @@ class PostgreSQL:
     is_remote = True
     event_columns = f"position, {appending.COLUMNS}"
 
-    def __init__(self, url: URL, *, read_only: bool = False) -> None:
+    def __init__(self, url: URL, *, read_only: bool, time_limit: float | None) -> None:
         self.tables = tables.define(position_is_key=False)
         self.engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
@@ -110,6 +117,9 @@ class PostgreSQL:
         self.connections = Connections(self.engine)
         if read_only:
             listen(self.engine, "connect", _only_read)
+            time_limit = time_limit or READ_LIMIT
+        if time_limit is not None:
+            listen(self.engine, "connect", partial(_limit_statements, time_limit))
 
     def bind(self, name: str) -> str:
         return f"%({name})s"
@@ -257,6 +267,10 @@ class PostgreSQL:
         [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
         return int(last)
 
+    def bytes_used(self) -> int:
+        [(used,)] = self.rows(_BYTES_USED, {"tables": list(self.tables.tables)})
+        return int(used)
+
     def is_replica(self) -> bool:
         [(is_replica,)] = self.rows("SELECT pg_is_in_recovery()", {})
         return bool(is_replica)
@@ -345,7 +359,10 @@ def _prepare_connection(connection: Any, record: ConnectionPoolEntry) -> None:
 
 def _only_read(connection: Any, _record: object) -> None:
     connection.execute("SET default_transaction_read_only TO on")
-    connection.execute("SET statement_timeout TO '30s'")
+
+
+def _limit_statements(seconds: float, connection: Any, _record: object) -> None:
+    connection.execute(f"SET statement_timeout TO {round(1_000 * seconds)}")
 
 
 _NAMES: tuple[tuple[type[EventStoreError], tuple[type[psycopg.Error], ...]], ...] = (

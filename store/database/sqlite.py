@@ -41,6 +41,9 @@ MINIMUM_SQLITE = (3, 40, 0)
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another writer."""
 
+_STEPS = 100_000
+"""Of SQLite's machine between two looks at the clock: some milliseconds."""
+
 _INSERT = """
     INSERT INTO events (
         version, occurred_at, recorded_at, event_id, event_version, aggregate_id, aggregate_type,
@@ -76,7 +79,7 @@ class SQLite:
         " causation_id, actor, digest"
     )
 
-    def __init__(self, url: URL, *, read_only: bool = False) -> None:
+    def __init__(self, url: URL, *, read_only: bool, time_limit: float | None) -> None:
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.40 is needed")
         self.tables = tables.define(position_is_key=True)
@@ -94,6 +97,8 @@ class SQLite:
         self.connections = Connections(self.engine)
         if read_only:
             listen(self.engine, "connect", _only_read)
+        if time_limit is not None:
+            listen(self.engine, "connect", partial(_limit_statements, time_limit))
 
     def bind(self, name: str) -> str:
         return f":{name}"
@@ -204,6 +209,11 @@ class SQLite:
         [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
         return int(last)
 
+    def bytes_used(self) -> int:
+        sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        [(used,)] = self.rows(sql, {})
+        return int(used)
+
     def is_replica(self) -> bool:
         return False
 
@@ -294,6 +304,17 @@ def _prepare_connection(connection: sqlite3.Connection, _record: object) -> None
 
 def _only_read(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA query_only = ON")
+
+
+def _limit_statements(seconds: float, connection: sqlite3.Connection, _record: object) -> None:
+    deadline = float("inf")
+
+    def begin(_statement: str) -> None:
+        nonlocal deadline
+        deadline = time.monotonic() + seconds
+
+    connection.set_trace_callback(begin)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import httpx2
 import psutil
 import pytest
 
-from store import Hindsight, NewEvent, migrate, none
+from store import CONTENT_TYPE, Hindsight, NewEvent, migrate, none
+from tests import prometheus
 from tests.servers import PostgresServer
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    metrics_folder = tmp_path_factory.mktemp("metrics")
     log = tmp_path_factory.mktemp("service") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -84,7 +86,8 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 *("--workers", "2", "--port", "0", "--no-access-log"),
             ],
             cwd=ROOT,
-            env=os.environ | {"EVENT_STORE_URL": store_url},
+            env=os.environ
+            | {"EVENT_STORE_URL": store_url, "PROMETHEUS_MULTIPROC_DIR": str(metrics_folder)},
             stdout=output,
             stderr=output,
         )
@@ -261,3 +264,38 @@ def test_what_is_not_there_or_not_right_is_told(service: Service, store_url: str
     )
     assert _problem(service.log_in("nobody"))[0] == 404
     assert service.user(user_id)["version"] == 1
+
+
+def test_any_worker_tells_the_metrics_of_both(service: Service, store_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(lambda _: service.create(), range(12)))
+        for user_id in ids[:3]:
+            list(pool.map(lambda _, name=user_id: _lock_and_unlock(service, name), range(4)))
+    answers = [service.client.get("/metrics") for _ in range(8)]
+    assert {answer.headers["content-type"] for answer in answers} == {CONTENT_TYPE}
+    counted = [_samples(answer.text) for answer in answers]
+    with Hindsight(store_url) as store:
+        stored = store.counts().events_by_type
+    for found in counted:
+        assert found['event_store_events_total{event_type="UserCreated"}'] == stored["UserCreated"]
+        assert (
+            found['event_store_events_total{event_type="AccountLocked"}']
+            == (stored["AccountLocked"])
+        )
+        assert found["event_store_conflicts_total"] == sum(
+            value
+            for name, value in found.items()
+            if name.startswith("event_store_conflict_outcomes_total")
+        )
+        assert found["event_store_size_bytes"] > 0
+    assert prometheus.complaints(answers[0].content) == ""
+
+
+def _lock_and_unlock(service: Service, user_id: str) -> None:
+    for action in ("lock", "unlock"):
+        service.client.post(f"/users/{user_id}/{action}", json={"reason": "test"})
+
+
+def _samples(text: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}

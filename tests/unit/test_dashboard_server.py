@@ -33,6 +33,12 @@ def test_health_is_json(client: TestClient, path: str) -> None:
     assert response.json() == {"status": "ok"}
 
 
+def test_metrics_are_text_that_prometheus_reads(client: TestClient) -> None:
+    response = client.get("/metrics")
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "# TYPE event_store_events_total counter" in response.text
+
+
 def test_the_policy_lets_no_foreign_script_run(client: TestClient) -> None:
     policy = client.get("/").headers["content-security-policy"]
     assert "script-src 'self' blob:;" in policy

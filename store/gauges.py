@@ -1,0 +1,129 @@
+"""What Prometheus is told of the database itself, read when it asks."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from threading import Lock
+from time import monotonic
+
+from msgspec import Struct
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from sqlalchemy import select
+
+from store.database import Database
+from store.errors import EventStoreError
+from store.reader import EventReader
+
+_log = logging.getLogger(__name__)
+
+LARGEST = 20
+TIME_LIMIT = 1.0
+"""Seconds that reading may take; what is slower keeps its last value."""
+FRESH_FOR = 5.0
+"""Seconds; who asks again sooner gets the same answer."""
+SHARE = 20
+"""A reading that took long is not repeated before so many times as long have passed."""
+
+
+class Levels(Struct, frozen=True, kw_only=True):
+    """How the store stands: bytes, events not yet to be followed, seconds they have been held."""
+
+    size: int
+    feed_lag: int
+    watermark_age: float
+    largest: Sequence[tuple[str, int]] = ()
+
+
+class StoreGauges:
+    """The gauges of a store. Safe to share between threads; who asks waits `TIME_LIMIT` at most.
+
+    It reads through a connection of its own, so it takes none from those who work.
+    """
+
+    def __init__(self, open_database: Callable[[], Database], *, backend: str) -> None:
+        self._open = open_database
+        self._database: Database | None = None
+        self._backend = backend
+        self._levels: Levels | None = None
+        self._again = 0.0
+        self._lock = Lock()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, without those that have never been read."""
+        build = GaugeMetricFamily(
+            "event_store_build_info", "What is running: always 1.", labels=("version", "database")
+        )
+        build.add_metric((version("hindsight-event-store"), self._backend), 1)
+        levels = self.levels()
+        return (build,) if levels is None else (build, *_families(levels))
+
+    def levels(self) -> Levels | None:
+        """The newest levels; None before the first could be read."""
+        # Of two that ask at once one reads, and the other takes what is there.
+        if monotonic() >= self._again and self._lock.acquire(blocking=False):
+            try:
+                self._read()
+            finally:
+                self._lock.release()
+        return self._levels
+
+    def _read(self) -> None:
+        started = monotonic()
+        try:
+            self._database = self._database or self._open()
+            self._levels = _levels(self._database)
+        except EventStoreError as error:
+            _log.warning("the store's gauges keep their last values: %s", error)
+        ended = monotonic()
+        self._again = ended + max(FRESH_FOR, SHARE * (ended - started))
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._again = float("inf")
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+
+def _levels(database: Database) -> Levels:
+    heads = database.tables.tables["aggregates"]
+    largest = (
+        select(heads.c.aggregate_id, heads.c.version)
+        .order_by(heads.c.version.desc(), heads.c.aggregate_id)
+        .limit(LARGEST)
+    )
+    watermark = EventReader(database, name="").watermark()
+    since = None if watermark.holder is None else watermark.holder.since
+    return Levels(
+        size=database.bytes_used(),
+        feed_lag=max(database.visible_position() - watermark.position, 0),
+        watermark_age=0.0 if since is None else (datetime.now(UTC) - since).total_seconds(),
+        largest=[(row[0], row[1]) for row in database.select(largest)],
+    )
+
+
+def _families(levels: Levels) -> Iterable[Metric]:
+    largest = GaugeMetricFamily(
+        "event_store_events_by_aggregate",
+        f"Events of the {LARGEST} largest aggregates.",
+        labels=("aggregate_id",),
+    )
+    for aggregate_id, events in levels.largest:
+        largest.add_metric((aggregate_id,), events)
+    yield largest
+    yield GaugeMetricFamily(
+        "event_store_size_bytes", "What the store's tables and indexes take.", value=levels.size
+    )
+    yield GaugeMetricFamily(
+        "event_store_feed_lag_events",
+        "Committed events that followers may not be given yet.",
+        value=levels.feed_lag,
+    )
+    yield GaugeMetricFamily(
+        "event_store_watermark_age_seconds",
+        "How long the oldest transaction that followers wait for is open.",
+        value=levels.watermark_age,
+    )

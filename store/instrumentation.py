@@ -1,0 +1,283 @@
+"""The parts of a store, counted and timed. What they do and raise is the bare parts'."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from time import perf_counter
+from typing import Any
+
+from sqlalchemy import Connection
+
+from store.conflict import Conflict, ConflictHook, Lost, Tell
+from store.database import Database
+from store.domain import Aggregate, Domains
+from store.encoding import NO_CONTEXT
+from store.errors import (
+    ApplyFailed,
+    EventStoreError,
+    InvalidEvent,
+    NotFound,
+    SchemaTooNew,
+    UpcasterMissing,
+    UpcastFailed,
+    VersionConflict,
+)
+from store.folding import Step
+from store.log import EventLog
+from store.metrics import Metrics
+from store.records import Append, Appended, Axis, Context, NewEvent
+from store.repository import Loaded, Repository
+from store.snapshots import Snapshots
+from store.sources import EventSource
+from store.versions import ExpectedVersion
+
+_log = logging.getLogger(__name__)
+_UNREADABLE = (SchemaTooNew, UpcasterMissing, UpcastFailed)
+
+
+class MeasuredLog:
+    """The appends of an event log. Safe to share between threads."""
+
+    def __init__(self, log: EventLog, metrics: Metrics) -> None:
+        self._log = log
+        self._metrics = metrics
+
+    def append(
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        events: Sequence[NewEvent],
+        *,
+        expected: ExpectedVersion,
+        context: Context = NO_CONTEXT,
+        connection: Connection | None = None,
+    ) -> Appended:
+        """See `EventLog.append`."""
+        started = perf_counter()
+        try:
+            appended = self._log.append(
+                aggregate_type,
+                aggregate_id,
+                events,
+                expected=expected,
+                context=context,
+                connection=connection,
+            )
+        finally:
+            self._metrics.saves.observe(perf_counter() - started)
+        if not appended.duplicate:
+            self._metrics.appended([event.event_type for event in events], len(events))
+        return appended
+
+    def append_all(
+        self,
+        appends: Sequence[Append],
+        *,
+        context: Context = NO_CONTEXT,
+        connection: Connection | None = None,
+    ) -> tuple[Appended, ...]:
+        """See `EventLog.append_all`."""
+        started = perf_counter()
+        try:
+            answers = self._log.append_all(appends, context=context, connection=connection)
+        finally:
+            self._metrics.saves.observe(perf_counter() - started)
+        if not all(answer.duplicate for answer in answers):
+            types = [event.event_type for append in appends for event in append.events]
+            self._metrics.appended(types, len(types))
+        return answers
+
+
+class ConflictTeller:
+    """Counts a conflict, and tells of it whoever wants to know."""
+
+    def __init__(self, *, hook: ConflictHook | None, metrics: Metrics) -> None:
+        self._hook = hook
+        self._metrics = metrics
+
+    def __call__(self, conflict: Conflict, _lost: Lost) -> None:
+        self._metrics.conflicts.inc()
+        self._metrics.outcomes[conflict.outcome].of(conflict.aggregate_type).inc()
+        if self._hook is None:
+            return
+        try:
+            self._hook(conflict)
+        except Exception:  # noqa: BLE001 (the hook's code; the events may be stored already)
+            _log.exception("on_conflict failed for %r", conflict)
+
+
+class TellingLog:
+    """The appends that callers make themselves: nobody absorbs their conflicts."""
+
+    def __init__(self, log: EventLog | MeasuredLog, tell: Tell) -> None:
+        self._log = log
+        self._tell = tell
+
+    def append(
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        events: Sequence[NewEvent],
+        *,
+        expected: ExpectedVersion,
+        context: Context = NO_CONTEXT,
+        connection: Connection | None = None,
+    ) -> Appended:
+        """See `EventLog.append`."""
+        try:
+            return self._log.append(
+                aggregate_type,
+                aggregate_id,
+                events,
+                expected=expected,
+                context=context,
+                connection=connection,
+            )
+        except VersionConflict as met:
+            self._escaped(met, aggregate_type, events, context)
+            raise
+
+    def append_all(
+        self,
+        appends: Sequence[Append],
+        *,
+        context: Context = NO_CONTEXT,
+        connection: Connection | None = None,
+    ) -> tuple[Appended, ...]:
+        """See `EventLog.append_all`."""
+        try:
+            return self._log.append_all(appends, context=context, connection=connection)
+        except VersionConflict as met:
+            [lost] = [each for each in appends if each.aggregate_id == met.aggregate_id]
+            self._escaped(met, lost.aggregate_type, lost.events, context)
+            raise
+
+    def _escaped(
+        self,
+        met: VersionConflict,
+        aggregate_type: str,
+        events: Sequence[NewEvent],
+        context: Context,
+    ) -> None:
+        conflict = Conflict(
+            aggregate_type=aggregate_type,
+            aggregate_id=met.aggregate_id,
+            command=None,
+            event_types=tuple(event.event_type for event in events),
+            expected=met.expected,
+            actual=met.actual,
+            attempt=1,
+            outcome="escaped",
+            actor=context.actor,
+            correlation_id=context.correlation_id,
+        )
+        lost = Lost(aggregate_type=aggregate_type, command=None, events=events, context=context)
+        self._tell(conflict, lost)
+
+
+class MeasuredRepository(Repository):
+    """See `Repository`."""
+
+    def __init__(
+        self,
+        source: EventSource,
+        domains: Domains,
+        snapshots: Snapshots,
+        *,
+        writable: bool,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(source, domains, snapshots, writable=writable)
+        self._metrics = metrics
+        self._with_snapshots = snapshots.types
+
+    def load(
+        self,
+        aggregate_id: str,
+        *,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        axis: Axis = "occurred",
+    ) -> Loaded[Any]:
+        """See `Repository.load`."""
+        started = perf_counter()
+        try:
+            loaded = super().load(aggregate_id, version=version, as_of=as_of, axis=axis)
+        except EventStoreError as error:
+            self._failed(error, started)
+            raise
+        self._loaded(loaded, started, whole=as_of is not None)
+        return loaded
+
+    def newest(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
+        """See `Repository.newest`."""
+        started = perf_counter()
+        try:
+            loaded = super().newest(aggregate_id, aggregate_type)
+        except EventStoreError as error:
+            self._failed(error, started)
+            raise
+        self._loaded(loaded, started, whole=False)
+        return loaded
+
+    def replay(
+        self,
+        aggregate_id: str,
+        *,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        axis: Axis = "occurred",
+        go_on: bool = False,
+    ) -> Iterator[Step]:
+        """See `Repository.replay`; counted when it is through, or has failed."""
+        started = perf_counter()
+        events = 0
+        try:
+            for step in super().replay(
+                aggregate_id, version=version, as_of=as_of, axis=axis, go_on=go_on
+            ):
+                events += 1
+                yield step
+        except EventStoreError as error:
+            self._failed(error, started)
+            raise
+        self._metrics.replayed(events=events, seconds=perf_counter() - started)
+
+    def _loaded(self, loaded: Loaded[Any], started: float, *, whole: bool) -> None:
+        metrics = self._metrics
+        metrics.replayed(events=loaded.folded, seconds=perf_counter() - started)
+        if whole or loaded.aggregate_type not in self._with_snapshots:
+            return
+        if loaded.ignored is not None:
+            metrics.snapshot_loads["invalid"].inc()
+        else:
+            metrics.snapshot_loads["hit" if loaded.source == "snapshot" else "miss"].inc()
+
+    def _failed(self, error: EventStoreError, started: float) -> None:
+        if isinstance(error, NotFound | InvalidEvent):
+            return  # the caller's mistake
+        unread = None
+        if isinstance(error, ApplyFailed) and isinstance(error.cause, _UNREADABLE):
+            unread = error.event_type
+        self._metrics.replay_failed(seconds=perf_counter() - started, unread=unread)
+
+
+class MeasuredSnapshots(Snapshots):
+    """See `Snapshots`."""
+
+    def __init__(
+        self, database: Database, domains: Domains, *, enabled: bool, metrics: Metrics
+    ) -> None:
+        super().__init__(database, domains, enabled=enabled)
+        self._metrics = metrics
+
+    def keep(
+        self, aggregate: Aggregate[Any], aggregate_id: str, *, version: int, state: Any
+    ) -> None:
+        """See `Snapshots.keep`."""
+        try:
+            super().keep(aggregate, aggregate_id, version=version, state=state)
+        except Exception:
+            self._metrics.snapshots_failed.inc()
+            raise
+        self._metrics.snapshots_taken.inc()

@@ -1,0 +1,236 @@
+"""What a process counts and times of its store, for Prometheus.
+
+The names are a contract with dashboards and alerts. Labels are bounded: values that come from
+outside are the known ones, 50 others, and `other`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from threading import Lock
+from time import perf_counter
+from typing import Generic, TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+OTHER = "other"
+"""The label of what has no label of its own."""
+STRANGERS = 50
+"""How many values that nobody declared get a label of their own."""
+
+# From a fast load to one that somebody notices; a p99 between two bounds is a guess.
+SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_EVENTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000, 100_000)
+_BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+_ATTEMPTS = (1, 2, 3, 4, 5, 7, 10)
+
+M = TypeVar("M")
+
+
+class Labelled(Generic[M]):
+    """What `child` makes of each value of a label, once. Safe to share between threads."""
+
+    def __init__(self, child: Callable[[str], M]) -> None:
+        self._child = child
+        self._children: dict[str, M] = {}
+        self._strangers = 0
+        self._lock = Lock()
+
+    def declare(self, names: Iterable[str]) -> None:
+        """Give these labels of their own, from 0 on: what appears later has no first increase."""
+        for name in names:
+            self._children.setdefault(name, self._child(name))
+
+    def of(self, name: str) -> M:
+        """The child of that name, or of `other`."""
+        child = self._children.get(name)
+        return self._of_stranger(name) if child is None else child
+
+    def _of_stranger(self, name: str) -> M:
+        with self._lock:
+            if name in self._children:
+                return self._children[name]
+            if self._strangers == STRANGERS:
+                return self._child(OTHER)
+            self._strangers += 1
+            return self._children.setdefault(name, self._child(name))
+
+
+class Metrics:
+    """The metrics of a process in a registry. Safe to share between threads.
+
+    Stores that share it are counted together.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._gauges = _Gauges()
+        registry.register(self._gauges)
+        self._define_writing()
+        self._define_conflicts()
+        self._define_reading()
+
+    def _define_writing(self) -> None:
+        events = self._counter("event_store_events", "Events appended.", "event_type")
+        self._events = Labelled[Counter](events.labels)
+        self.saves = self._histogram(
+            "event_store_save_duration_seconds", "How long an append took, whatever came of it."
+        )
+        self._batches = self._histogram(
+            "event_store_append_events", "How many events an append had.", buckets=_BATCH
+        )
+        handlers = self._histogram(
+            "event_handler_duration_seconds", "How long a handler took.", "handler"
+        )
+        self.handlers = Labelled[Histogram](handlers.labels)
+        self.pool = Gauge(
+            "event_store_pool_connections",
+            "Database connections in use.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+
+    def _define_conflicts(self) -> None:
+        self.conflicts = self._counter(
+            "event_store_conflicts", "Attempts to append that found another version."
+        )
+        outcomes = self._counter(
+            "event_store_conflict_outcomes",
+            "Conflicts by what came of them: absorbed where the command was settled all the same.",
+            *("outcome", "aggregate_type"),
+        )
+        self.outcomes = {
+            outcome: Labelled[Counter](partial(outcomes.labels, outcome))
+            for outcome in ("absorbed", "escaped")
+        }
+        self.attempts = self._histogram(
+            "event_store_command_attempts", "How often a command decided.", buckets=_ATTEMPTS
+        )
+
+    def _define_reading(self) -> None:
+        requests = self._counter(
+            "event_replay_requests", "States asked for, by whether they could be made.", "success"
+        )
+        self._replays = {flag: requests.labels(str(flag).lower()) for flag in (True, False)}
+        self._replay_seconds = self._histogram(
+            "event_replay_duration_seconds", "How long it took to make a state."
+        )
+        self._replay_events = self._histogram(
+            "event_store_replay_events", "How many events a state took.", buckets=_EVENTS
+        )
+        loads = self._counter(
+            "event_store_snapshot_loads",
+            "Loads by the snapshot they began at: hit, miss, or invalid.",
+            "result",
+        )
+        self.snapshot_loads = {
+            result: loads.labels(result) for result in ("hit", "miss", "invalid")
+        }
+        self.snapshots_taken = self._counter("event_store_snapshots_taken", "Snapshots taken.")
+        self.snapshots_failed = self._counter(
+            "event_store_snapshot_failures", "Snapshots that could not be taken."
+        )
+        self.drift = self._counter(
+            "event_store_snapshot_drift", "Snapshots found to differ from the full replay."
+        )
+        failures = self._counter(
+            "event_store_upcast_failures", "Stored events that this code cannot read.", "event_type"
+        )
+        self._upcast_failures = Labelled[Counter](failures.labels)
+
+    def declare(self, *, aggregate_types: Iterable[str], event_types: Iterable[str]) -> None:
+        """Give what a domain knows labels of its own."""
+        events = tuple(event_types)
+        self._events.declare(events)
+        self._upcast_failures.declare(events)
+        kinds = tuple(aggregate_types)
+        for outcome in self.outcomes.values():
+            outcome.declare(kinds)
+
+    def appended(self, event_types: Iterable[str], count: int) -> None:
+        """`count` events were appended together."""
+        self._batches.observe(count)
+        for event_type in event_types:
+            self._events.of(event_type).inc()
+
+    def replayed(self, *, events: int, seconds: float) -> None:
+        """A state was made of so many events."""
+        self._replays[True].inc()
+        self._replay_seconds.observe(seconds)
+        self._replay_events.observe(events)
+
+    def replay_failed(self, *, seconds: float, unread: str | None) -> None:
+        """No state could be made; `unread` is the type of an event that this code cannot read."""
+        self._replays[False].inc()
+        self._replay_seconds.observe(seconds)
+        if unread is not None:
+            self._upcast_failures.of(unread).inc()
+
+    @contextmanager
+    def handling(self, handler: str) -> Iterator[None]:
+        """Time a handler of events, whatever comes of it."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.handlers.of(handler).observe(perf_counter() - started)
+
+    def watch(self, gauges: Callable[[], Iterable[Metric]]) -> None:
+        """Ask `gauges` whenever Prometheus asks; of several, the first that is still there."""
+        self._gauges.sources.append(gauges)
+
+    def unwatch(self, gauges: Callable[[], Iterable[Metric]]) -> None:
+        """Ask it no more."""
+        self._gauges.sources.remove(gauges)
+
+    def exposition(self, folder: str | None = None) -> bytes:
+        """Everything in the registry as Prometheus reads it; `CONTENT_TYPE` says how.
+
+        `folder` is where several processes keep their metrics together: PROMETHEUS_MULTIPROC_DIR.
+        """
+        registry = self.registry
+        if folder is not None:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+            registry.register(self._gauges)
+        return prometheus_client.generate_latest(registry)
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, labels, registry=self.registry)
+
+    def _histogram(
+        self,
+        name: str,
+        documentation: str,
+        *labels: str,
+        buckets: tuple[float, ...] = SECONDS,
+    ) -> Histogram:
+        return Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+
+
+class _Gauges(Collector):
+    """What is read when Prometheus asks. Two stores would tell the same names twice."""
+
+    def __init__(self) -> None:
+        self.sources: list[Callable[[], Iterable[Metric]]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        return self.sources[0]() if self.sources else ()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: else to register would be to ask."""
+        return ()
+
+
+@cache
+def of_process() -> Metrics:
+    """Those in the registry that prometheus_client serves by default."""
+    return Metrics(prometheus_client.REGISTRY)
