@@ -91,7 +91,9 @@ def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) ->
         assert compare_metadata(context, store.database.tables) == []
 
 
-@pytest.mark.parametrize("table", ["events", "aggregates", "snapshots", "folds", "store_info"])
+@pytest.mark.parametrize(
+    "table", ["events", "aggregates", "snapshots", "folds", "conflicts", "store_info"]
+)
 def test_migrations_give_keys_checks_and_indexes_the_declared_names(
     store: Hindsight, table: str
 ) -> None:
