@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from store import migrations
 from store.conflict import ConflictHook
+from store.conflict_log import ConflictLog
 from store.database import Database
 from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
@@ -30,6 +31,8 @@ from store.instrumentation import (
 )
 from store.log import Clock, EventLog
 from store.metrics import Metrics, of_process
+from store.recorder import TIME_LIMIT as RECORDING_LIMIT
+from store.recorder import Recorder
 from store.repository import Repository
 from store.settings import Settings
 from store.snapshots import Snapshots
@@ -77,6 +80,7 @@ class Hindsight:
         parsed = parse_url(url or settings.url)
         if parsed.get_backend_name() == "sqlite":
             require_file(parsed)
+        self._url = parsed
         self.database = connect(parsed, read_only=read_only)
         try:
             check_schema(self.database)
@@ -90,7 +94,7 @@ class Hindsight:
             outcome_timeout=outcome_timeout,
         )
         self._expose_reading()
-        self._measure(metrics, parsed, settings.metrics_folder)
+        self._measure(metrics, settings.metrics_folder)
         enabled = settings.snapshots if snapshots is None else snapshots
         self._wire(enabled=enabled, writable=not read_only, on_conflict=on_conflict)
 
@@ -106,15 +110,15 @@ class Hindsight:
         self.watermark = log.watermark
         self.follow = partial(follow, log)
 
-    def _measure(self, metrics: Metrics | bool, url: URL, folder: str | None) -> None:  # noqa: FBT001 (as given)
+    def _measure(self, metrics: Metrics | bool, folder: str | None) -> None:  # noqa: FBT001 (as given)
         self.measured = metrics is not False
         if isinstance(metrics, Metrics):
             self.metrics = metrics
         else:
             self.metrics = of_process() if metrics else Metrics(CollectorRegistry())
         self._metrics_folder = folder
-        open_again = partial(connect, url, read_only=True, time_limit=TIME_LIMIT)
-        self._gauges = StoreGauges(open_again, backend=url.get_backend_name())
+        open_again = partial(connect, self._url, read_only=True, time_limit=TIME_LIMIT)
+        self._gauges = StoreGauges(open_again, backend=self._url.get_backend_name())
         self.metrics.watch(self._gauges.collect)
         aggregates = list(self.domains.aggregates)
         self.metrics.declare(
@@ -135,8 +139,14 @@ class Hindsight:
             self.repository = MeasuredRepository(
                 log, domains, self.snapshots, writable=writable, metrics=metrics
             )
-        tell = ConflictTeller(hook=on_conflict, metrics=metrics)
+        self.recorder = self._record() if self.measured and writable else None
+        tell = ConflictTeller(
+            hook=on_conflict,
+            metrics=metrics,
+            record=self.recorder.tell if self.recorder else None,
+        )
         told = TellingLog(appends, tell)
+        self.conflicts = ConflictLog(self.database)
         self.append = told.append
         self.append_all = told.append_all
         self.load = self.repository.load
@@ -152,6 +162,10 @@ class Hindsight:
         )
         self.execute = executor.execute
 
+    def _record(self) -> Recorder:
+        open_again = partial(connect, self._url, time_limit=RECORDING_LIMIT)
+        return Recorder(open_again, self.domains)
+
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them, for an answer of `store.CONTENT_TYPE`.
 
@@ -164,6 +178,8 @@ class Hindsight:
 
     def close(self) -> None:
         """Close the database connections."""
+        if self.recorder is not None:
+            self.recorder.close()
         self.metrics.unwatch(self._gauges.collect)
         if self.measured:
             self.metrics.pool.set(0)

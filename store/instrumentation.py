@@ -91,13 +91,16 @@ class MeasuredLog:
 class ConflictTeller:
     """Counts a conflict, and tells of it whoever wants to know."""
 
-    def __init__(self, *, hook: ConflictHook | None, metrics: Metrics) -> None:
+    def __init__(self, *, hook: ConflictHook | None, metrics: Metrics, record: Tell | None) -> None:
         self._hook = hook
         self._metrics = metrics
+        self._record = record
 
-    def __call__(self, conflict: Conflict, _lost: Lost) -> None:
+    def __call__(self, conflict: Conflict, lost: Lost) -> None:
         self._metrics.conflicts.inc()
         self._metrics.outcomes[conflict.outcome].of(conflict.aggregate_type).inc()
+        if self._record is not None:
+            self._record(conflict, lost)
         if self._hook is None:
             return
         try:

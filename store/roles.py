@@ -14,6 +14,7 @@ GRANTS = (
     # Locking a head is an UPDATE to PostgreSQL even where nothing is changed.
     "SELECT, INSERT, UPDATE ON TABLE aggregates",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds",
+    "SELECT, INSERT, DELETE ON TABLE conflicts",
     f"SELECT ON TABLE store_info, {VERSION_TABLE}",
     # Followers ask for the last position drawn; drawing one takes no right on an identity.
     "SELECT ON SEQUENCE events_position_seq",

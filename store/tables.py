@@ -112,6 +112,7 @@ def define(*, position_is_key: bool) -> MetaData:
         Column("aggregate_type", Text, nullable=False),
         Column("seen_at", Moment, nullable=False),
     )
+    _define_conflicts(metadata)
     Table(
         "store_info",
         metadata,
@@ -122,6 +123,34 @@ def define(*, position_is_key: bool) -> MetaData:
         CheckConstraint("id = 1", name="single_row"),
     )
     return metadata
+
+
+def _define_conflicts(metadata: MetaData) -> None:
+    number = BigInteger().with_variant(Integer(), "sqlite")
+    Table(
+        "conflicts",
+        metadata,
+        Column("id", number, Identity(always=True), primary_key=True),
+        Column("occurred_at", Moment, nullable=False),
+        Column("aggregate_type", Text, nullable=False),
+        Column("aggregate_id", _ID),
+        Column("expected", BigInteger),
+        Column("actual", BigInteger),
+        Column("losing", Text, nullable=False),
+        Column("command", Text),
+        Column("event_types", Text, nullable=False),
+        Column("winning", Text),
+        Column("winners", Text, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("outcome", Text, nullable=False),
+        Column("verdict", Text, nullable=False),
+        Column("actor", Text),
+        Column("correlation_id", Text),
+        Column("process", Text, nullable=False),
+        Column("weight", BigInteger, nullable=False),
+        Index(None, "occurred_at"),
+        sqlite_autoincrement=True,
+    )
 
 
 def _define_events(metadata: MetaData, *, position_is_key: bool) -> None:

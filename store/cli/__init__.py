@@ -1,6 +1,7 @@
 """The command line: `hindsight`, or `python -m store`."""
 
 from store.cli.append import append
+from store.cli.conflicts import conflicts
 from store.cli.demo import demo
 from store.cli.events import events
 from store.cli.migrate import migrate
@@ -25,6 +26,7 @@ for command in (
     verify,
     upcasters,
     snapshot,
+    conflicts,
     work,
     open_dashboard,
     demo,

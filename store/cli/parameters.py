@@ -1,7 +1,8 @@
 """What commands take: ids, moments, JSON, expected versions."""
 
+import re
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from store.versions import ExpectedVersion, any_, exact, none
 
 WHOLE = click.IntRange(0, 2**63 - 1)
 """A version or position."""
+_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
+_SPAN = re.compile(rf"(\d{{1,9}})({'|'.join(_UNITS)})", re.ASCII)
 
 
 class Name(click.ParamType[str]):
@@ -45,6 +48,23 @@ class Moment(click.ParamType[datetime]):
             self.fail(f"{value!r} has no time zone; write 2026-11-22T09:30:00Z", param, ctx)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time such as 2026-11-22T09:30:00Z", param, ctx)
+
+
+class Since(click.ParamType[datetime]):
+    """An ISO 8601 time with its zone, or how long ago it was."""
+
+    name = "TIME|SPAN"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        found = _SPAN.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            return Moment().convert(value, param, ctx)
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        except OverflowError:
+            self.fail(f"{value!r} is longer ago than time goes back", param, ctx)
 
 
 class Json(click.ParamType[Any]):
