@@ -28,7 +28,7 @@ from store import conflict_log as conflict_log_module
 from store.conflict import Conflict, Lost, Outcome
 from store.conflict_log import Conflicts, Logged
 from store.domain import Domains
-from store.errors import VersionConflict
+from store.errors import EventStoreError, VersionConflict
 from store.recorder import Recorder
 
 
@@ -206,6 +206,34 @@ def test_a_losing_command_is_decided_again(
     assert (conflict.verdict, conflict.outcome) == (verdict, "escaped" if escapes else "absorbed")
 
 
+def test_each_conflict_of_a_command_has_its_own_verdict(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile(
+        monkeypatch,
+        lambda: shop.append("cart", "a", [NewEvent("Named", {"name": "x"})], expected=any_()),
+        lambda: shop.append("cart", "a", [added(2)], expected=any_()),
+        lambda: shop.append("cart", "a", [added(7)], expected=any_()),
+    )
+    assert shop.execute("a", Fill()).attempts == 4
+    found = [(conflict.attempt, conflict.verdict) for conflict in logged(shop)]
+    assert found == [(1, "same"), (2, "other"), (3, "nothing")]
+
+
+def test_what_a_retry_has_shown_is_not_judged_again(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the winner the command would have passed; until the retry there was another event."""
+    meanwhile(monkeypatch, lambda: shop.execute("a", Name("x")))
+    monkeypatch.setattr(
+        "store.execution.time.sleep",
+        lambda _: shop.log.append("cart", "a", [added(9)], expected=any_()),
+    )
+    with pytest.raises(CommandRejected):
+        shop.execute("a", Add(2))
+    assert [conflict.verdict for conflict in logged(shop)] == ["rejected"]
+
+
 def test_the_verdict_is_on_the_state_that_was_met_not_on_a_later_one(
     shop: Hindsight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +272,17 @@ def test_a_version_that_never_was_is_judged_as_far_as_that_goes(
     [conflict] = logged(shop)
     assert conflict.verdict == ("commutes" if version == 0 else "unknown")
     assert len(conflict.winners) == (1 if version == 0 else 0)
+
+
+def test_a_loser_that_is_far_behind_is_not_judged(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.verdicts.FURTHEST", 2)
+    for behind in (2, 3):
+        shop.append("cart", f"b-{behind}", [added(1) for _ in range(behind)], expected=any_())
+        with pytest.raises(VersionConflict):
+            shop.append("cart", f"b-{behind}", [added(1)], expected=exact(0))
+    assert [conflict.verdict for conflict in logged(shop)] == ["commutes", "unknown"]
 
 
 def test_a_command_that_cannot_decide_again_is_not_judged(
@@ -346,6 +385,39 @@ def test_more_aggregates_than_rows_share_what_is_left(shop: Hindsight) -> None:
     assert {each.key for each in counts if each.detected > 1} == {("cart", None)}
 
 
+def test_the_winners_of_a_storm_are_looked_up_for_some(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.recorder.JUDGED", 3)
+    assert shop.recorder is not None
+    shop.append("cart", "a", [added(1)], expected=any_())
+    for outcome in ("absorbed", "escaped"):
+        for _ in range(9):
+            shop.recorder.tell(*conflict("a", outcome))
+    assert [len(row.winners) for row in logged(shop)] == [1, 1, 1, *[0] * 7]
+
+
+def test_what_waits_for_the_next_writing_keeps_its_weight(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = shop.recorder
+    assert recorder is not None
+    refused = pytest.MonkeyPatch()
+    refused.setattr(recorder, "_write", failing)
+    for _ in range(40):
+        recorder.tell(*conflict())
+    recorder.flush()
+    for _ in range(40):
+        recorder.tell(*conflict())
+    recorder.flush()
+    refused.undo()
+    assert sum(row.weight for row in logged(shop)) == 80
+
+
+def failing(_: object) -> None:
+    raise EventStoreError("not now")
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["absorbed", "escaped"]))))
 def test_no_conflict_is_lost_or_counted_twice(told: list[tuple[int, Any]]) -> None:
     """Whatever is written and whatever fails: the weights add up to what was told."""
@@ -442,6 +514,7 @@ def test_conflicts_are_counted_by_what_is_asked(shop: Hindsight) -> None:
             _row("a", "absorbed", 3),
             _row("a", "escaped", 2, verdict="order", actual=9),
             _row("b", "escaped", occurred_at=NOON + HOUR, winning=None, losing="Fill"),
+            _row("0", "escaped", occurred_at=NOON - HOUR, losing="Act", aggregate_type="early"),
             _row(None, "escaped", occurred_at=NOON + 1.5 * HOUR, aggregate_type="other"),
         ]
     )
@@ -453,13 +526,27 @@ def test_conflicts_are_counted_by_what_is_asked(shop: Hindsight) -> None:
     assert short(counts("aggregate")) == [
         (("cart", "a"), 5, 3, 3),
         (("cart", "b"), 1, 0, 1),
+        (("early", "0"), 1, 0, 1),
         (("other", None), 1, 0, 1),
     ]
     assert counts("aggregate")[0].last_version == 9
-    assert short(counts("command")) == [(("Add",), 6, 3, 4), (("Fill",), 1, 0, 1)]
-    assert short(counts("pair")) == [(("Add", "Name"), 6, 3, 4), (("Fill", None), 1, 0, 1)]
-    assert short(counts("hour")) == [((NOON,), 5, 3, 3), ((NOON + HOUR,), 2, 0, 2)]
+    assert short(counts("command")) == [
+        (("Add",), 6, 3, 4),
+        (("Act",), 1, 0, 1),
+        (("Fill",), 1, 0, 1),
+    ]
+    assert short(counts("pair")) == [
+        (("Add", "Name"), 6, 3, 4),
+        (("Act", "Name"), 1, 0, 1),
+        (("Fill", None), 1, 0, 1),
+    ]
+    assert short(counts("hour")) == [
+        ((NOON - HOUR,), 1, 0, 1),
+        ((NOON,), 5, 3, 3),
+        ((NOON + HOUR,), 2, 0, 2),
+    ]
     assert [each.key for each in counts("type")] == [
+        (NOON - HOUR, "early"),
         (NOON, "cart"),
         (NOON + HOUR, "cart"),
         (NOON + HOUR, "other"),
