@@ -397,25 +397,21 @@ def test_the_winners_of_a_storm_are_looked_up_for_some(
     assert [len(row.winners) for row in logged(shop)] == [1, 1, 1, *[0] * 7]
 
 
-def test_what_waits_for_the_next_writing_keeps_its_weight(
-    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waits_for_the_next_writing_keeps_its_weight(shop: Hindsight) -> None:
     recorder = shop.recorder
     assert recorder is not None
-    refused = pytest.MonkeyPatch()
-    refused.setattr(recorder, "_write", failing)
-    for _ in range(40):
-        recorder.tell(*conflict())
-    recorder.flush()
-    for _ in range(40):
-        recorder.tell(*conflict())
-    recorder.flush()
-    refused.undo()
+
+    def refuse(_: object) -> None:
+        for _ in range(40):
+            recorder.tell(*conflict())
+        raise EventStoreError("not now")
+
+    with pytest.MonkeyPatch.context() as refused:
+        refused.setattr(recorder, "_write", refuse)
+        for _ in range(40):
+            recorder.tell(*conflict())
+        recorder.flush()
     assert sum(row.weight for row in logged(shop)) == 80
-
-
-def failing(_: object) -> None:
-    raise EventStoreError("not now")
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["absorbed", "escaped"]))))
