@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct, to_builtins
+from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from store import (
@@ -25,10 +26,12 @@ from store import (
     exact,
 )
 from store import conflict_log as conflict_log_module
+from store.application import connect, parse_url
 from store.conflict import Conflict, Lost, Outcome
 from store.conflict_log import Conflicts, Logged
 from store.domain import Domains
 from store.errors import EventStoreError, VersionConflict
+from store.metrics import Metrics
 from store.recorder import Recorder
 
 
@@ -418,7 +421,8 @@ def test_what_waits_for_the_next_writing_keeps_its_weight(shop: Hindsight) -> No
 def test_no_conflict_is_lost_or_counted_twice(told: list[tuple[int, Any]]) -> None:
     """Whatever is written and whatever fails: the weights add up to what was told."""
     written: list[Logged] = []
-    recorder = Recorder(lambda: pytest.fail("no database here"), SHOP_DOMAINS)
+    nowhere = connect(parse_url("sqlite:///nowhere.db"))
+    recorder = Recorder(nowhere, SHOP_DOMAINS, Metrics(CollectorRegistry()))
     try:
         recorder._write = lambda rows: written.extend(  # type: ignore[method-assign]
             _row(key.aggregate_id, each.conflict.outcome, each.weight) for key, each in rows

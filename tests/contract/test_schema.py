@@ -92,7 +92,8 @@ def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) ->
 
 
 @pytest.mark.parametrize(
-    "table", ["events", "aggregates", "snapshots", "folds", "conflicts", "store_info"]
+    "table",
+    ["events", "aggregates", "snapshots", "folds", "conflicts", "metric_samples", "store_info"],
 )
 def test_migrations_give_keys_checks_and_indexes_the_declared_names(
     store: Hindsight, table: str
