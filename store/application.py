@@ -21,7 +21,7 @@ from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
 from store.errors import InvalidSource, SchemaError
 from store.execution import Executor
-from store.gauges import TIME_LIMIT, StoreGauges
+from store.gauges import StoreGauges
 from store.instrumentation import (
     ConflictTeller,
     MeasuredLog,
@@ -31,7 +31,6 @@ from store.instrumentation import (
 )
 from store.log import Clock, EventLog
 from store.metrics import Metrics, of_process
-from store.recorder import TIME_LIMIT as RECORDING_LIMIT
 from store.recorder import Recorder
 from store.repository import Repository
 from store.settings import Settings
@@ -40,6 +39,8 @@ from store.sources import EventSource
 from store.sources.ndjson import NdjsonSource
 from store.subscription import follow
 
+ASIDE_LIMIT = 1.0
+"""Seconds that a statement of what only watches may take."""
 EVENT_FILES = (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz")
 
 
@@ -80,8 +81,9 @@ class Hindsight:
         parsed = parse_url(url or settings.url)
         if parsed.get_backend_name() == "sqlite":
             require_file(parsed)
-        self._url = parsed
         self.database = connect(parsed, read_only=read_only)
+        # Whoever watches takes no connection from those who work, and makes no statement long.
+        self._aside = connect(parsed, read_only=read_only, time_limit=ASIDE_LIMIT)
         try:
             check_schema(self.database)
         except Exception:
@@ -117,8 +119,7 @@ class Hindsight:
         else:
             self.metrics = of_process() if metrics else Metrics(CollectorRegistry())
         self._metrics_folder = folder
-        open_again = partial(connect, self._url, read_only=True, time_limit=TIME_LIMIT)
-        self._gauges = StoreGauges(open_again, backend=self._url.get_backend_name())
+        self._gauges = StoreGauges(self._aside, backend=self._aside.engine.url.get_backend_name())
         self.metrics.watch(self._gauges.collect)
         aggregates = list(self.domains.aggregates)
         self.metrics.declare(
@@ -139,7 +140,9 @@ class Hindsight:
             self.repository = MeasuredRepository(
                 log, domains, self.snapshots, writable=writable, metrics=metrics
             )
-        self.recorder = self._record() if self.measured and writable else None
+        self.recorder: Recorder | None = None
+        if self.measured and writable:
+            self.recorder = Recorder(self._aside, domains, metrics)
         tell = ConflictTeller(
             hook=on_conflict,
             metrics=metrics,
@@ -162,10 +165,6 @@ class Hindsight:
         )
         self.execute = executor.execute
 
-    def _record(self) -> Recorder:
-        open_again = partial(connect, self._url, time_limit=RECORDING_LIMIT)
-        return Recorder(open_again, self.domains)
-
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them, for an answer of `store.CONTENT_TYPE`.
 
@@ -183,7 +182,7 @@ class Hindsight:
         self.metrics.unwatch(self._gauges.collect)
         if self.measured:
             self.metrics.pool.set(0)
-        self._gauges.close()
+        self._aside.close()
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 """What Prometheus is told of the database itself, read when it asks."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from threading import Lock
@@ -19,8 +19,6 @@ from store.reader import EventReader
 _log = logging.getLogger(__name__)
 
 LARGEST = 20
-TIME_LIMIT = 1.0
-"""Seconds that reading may take; what is slower keeps its last value."""
 FRESH_FOR = 5.0
 """Seconds; who asks again sooner gets the same answer."""
 SHARE = 20
@@ -37,14 +35,13 @@ class Levels(Struct, frozen=True, kw_only=True):
 
 
 class StoreGauges:
-    """The gauges of a store. Safe to share between threads; who asks waits `TIME_LIMIT` at most.
+    """The gauges of a store. Safe to share between threads.
 
-    It reads through a connection of its own, so it takes none from those who work.
+    `database` is one that ends long statements, and takes no connection from those who work.
     """
 
-    def __init__(self, open_database: Callable[[], Database], *, backend: str) -> None:
-        self._open = open_database
-        self._database: Database | None = None
+    def __init__(self, database: Database, *, backend: str) -> None:
+        self._database = database
         self._backend = backend
         self._levels: Levels | None = None
         self._again = 0.0
@@ -72,20 +69,11 @@ class StoreGauges:
     def _read(self) -> None:
         started = monotonic()
         try:
-            self._database = self._database or self._open()
             self._levels = _levels(self._database)
         except EventStoreError as error:
             _log.warning("the store's gauges keep their last values: %s", error)
         ended = monotonic()
         self._again = ended + max(FRESH_FOR, SHARE * (ended - started))
-
-    def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._again = float("inf")
-            if self._database is not None:
-                self._database.close()
-                self._database = None
 
 
 def _levels(database: Database) -> Levels:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from threading import Lock
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -33,6 +33,8 @@ _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 _ATTEMPTS = (1, 2, 3, 4, 5, 7, 10)
 
 M = TypeVar("M")
+Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
+"""The name of a sample and its labels."""
 
 
 class Labelled(Generic[M]):
@@ -72,6 +74,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._own: list[Counter | Histogram] = []
+        self._sampled = Lock()
         self._gauges = _Gauges()
         registry.register(self._gauges)
         self._define_writing()
@@ -191,6 +195,42 @@ class Metrics:
         """Ask it no more."""
         self._gauges.sources.remove(gauges)
 
+    def values(self) -> dict[Series, float]:
+        """The counters and histograms of this process as they are."""
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for metric in self._own
+            for family in metric.collect()
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
+
+    def levels(self) -> dict[str, float]:
+        """The gauges that tell of the store as a whole, by name."""
+        return {
+            sample.name: sample.value
+            for family in self._gauges.collect()
+            for sample in family.samples
+            if not sample.labels
+        }
+
+    def conflicts_told(self) -> float:
+        """How many conflicts this process has counted."""
+        return next(
+            sample.value
+            for family in self.conflicts.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        )
+
+    def claim(self) -> bool:
+        """Whether the caller is to write these metrics down: of those who ask, the first."""
+        return self._sampled.acquire(blocking=False)
+
+    def release(self) -> None:
+        """Let another write them down."""
+        self._sampled.release()
+
     def exposition(self, folder: str | None = None) -> bytes:
         """Everything in the registry as Prometheus reads it; `CONTENT_TYPE` says how.
 
@@ -204,7 +244,9 @@ class Metrics:
         return prometheus_client.generate_latest(registry)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(name, documentation, labels, registry=self.registry)
+        counter = Counter(name, documentation, labels, registry=self.registry)
+        self._own.append(counter)
+        return counter
 
     def _histogram(
         self,
@@ -213,7 +255,9 @@ class Metrics:
         *labels: str,
         buckets: tuple[float, ...] = SECONDS,
     ) -> Histogram:
-        return Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+        histogram = Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+        self._own.append(histogram)
+        return histogram
 
 
 class _Gauges(Collector):

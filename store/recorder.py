@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,8 +16,10 @@ from store.conflict_log import ConflictLog, Logged, Winner
 from store.database import Database
 from store.domain import Domains
 from store.errors import AccessDenied, EventStoreError
+from store.metrics import Metrics
 from store.reader import EventReader
 from store.repository import Repository
+from store.samples import Sampler
 from store.snapshots import Snapshots
 from store.verdicts import Judge
 
@@ -32,8 +34,8 @@ ALIKE = 5
 JUDGED = 100
 """Rows of a writing whose winners are looked up."""
 WINNERS = 20
-TIME_LIMIT = 5.0
-"""Seconds that a statement, and the last writing, may take."""
+_PATIENCE = 5.0
+"""Seconds to wait for a writing that is under way when all ends."""
 
 
 class _Key(NamedTuple):
@@ -54,22 +56,27 @@ class _Waiting(Struct):
 
 
 class Recorder:
-    """Writes the conflicts it is told, in a thread of its own, through a connection of its own.
+    """Writes the conflicts it is told and how metrics grow, in a thread of its own.
 
     Telling it takes microseconds and never fails. What the database refuses is tried again with the
-    next writing; a role that may not write is not asked again.
+    next writing; a role that may not write is not asked again. `database` is one that ends long
+    statements, and takes no connection from those who work.
     """
 
-    def __init__(self, open_database: Callable[[], Database], domains: Domains) -> None:
-        self._open = open_database
+    def __init__(self, database: Database, domains: Domains, metrics: Metrics) -> None:
+        self._database = database
         self._domains = domains
-        self._database: Database | None = None
+        self._metrics = metrics
+        self._process = f"{socket.gethostname()}:{os.getpid()}"
+        # Of two recorders of the same metrics one writes them down.
+        self._claimed = metrics.claim()
+        self._sampled_conflicts = metrics.conflicts_told()
+        self._sampler = Sampler(database, metrics, process=self._process)
         self._waiting: dict[_Key, list[_Waiting]] = {}
         self._rows = 0
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._stop = threading.Event()
-        self._process = f"{socket.gethostname()}:{os.getpid()}"
         self._thread = threading.Thread(target=self._run, name="hindsight-recorder", daemon=True)
         self._thread.start()
 
@@ -78,34 +85,40 @@ class Recorder:
         with self._lock:
             self._add(_Waiting(at=datetime.now(UTC), conflict=conflict, lost=lost))
 
-    def flush(self) -> None:
-        """Write what there is; what goes wrong is logged."""
+    def flush(self, *, last: bool = False) -> None:
+        """Write what there is; what goes wrong is logged. The `last` time, to the last count."""
         with self._writing:
             with self._lock:
                 taken, self._waiting, self._rows = self._waiting, {}, 0
-            if not taken:
-                return
             try:
-                self._write([(key, each) for key, rows in taken.items() for each in rows])
+                if taken:
+                    self._write([(key, each) for key, rows in taken.items() for each in rows])
+                    taken = {}
+                if self._claimed:
+                    # Who watches conflicts shall not wait for the end of the ten seconds.
+                    conflicts = self._metrics.conflicts_told()
+                    self._sampler.sample(at_once=last or conflicts != self._sampled_conflicts)
+                    self._sampled_conflicts = conflicts
             except AccessDenied as error:
-                _log.warning("conflicts are not written down any more: %s", error)
+                _log.warning("nothing is written down any more: %s", error)
                 self._stop.set()
             except (EventStoreError, SQLAlchemyError) as error:
-                _log.warning("conflicts are written down later: %s", error)
-                with self._lock:
-                    for rows in taken.values():
-                        for each in rows:
-                            self._add(each)
+                _log.warning("it is written down later: %s", error)
+            with self._lock:
+                for rows in taken.values():
+                    for each in rows:
+                        self._add(each)
 
     def close(self) -> None:
         """Write what is left, within seconds, and stop."""
+        denied = self._stop.is_set()
         self._stop.set()
-        self._thread.join(TIME_LIMIT)
-        if self._thread.is_alive():
-            return  # it waits for a database that does not answer
-        self.flush()
-        if self._database is not None:
-            self._database.close()
+        self._thread.join(_PATIENCE)
+        # Else it waits for a database that does not answer.
+        if not self._thread.is_alive() and not denied:
+            self.flush(last=True)
+        if self._claimed:
+            self._metrics.release()
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY):
@@ -123,7 +136,7 @@ class Recorder:
             self._rows += 1
 
     def _write(self, rows: Sequence[tuple[_Key, _Waiting]]) -> None:
-        database = self._database = self._database or self._open()
+        database = self._database
         reader = EventReader(database, name="")
         repository = Repository(reader, self._domains, Snapshots(database, self._domains))
         judge = Judge(reader, repository, self._domains)

@@ -112,7 +112,7 @@ def define(*, position_is_key: bool) -> MetaData:
         Column("aggregate_type", Text, nullable=False),
         Column("seen_at", Moment, nullable=False),
     )
-    _define_conflicts(metadata)
+    _define_watching(metadata)
     Table(
         "store_info",
         metadata,
@@ -125,7 +125,7 @@ def define(*, position_is_key: bool) -> MetaData:
     return metadata
 
 
-def _define_conflicts(metadata: MetaData) -> None:
+def _define_watching(metadata: MetaData) -> None:
     number = BigInteger().with_variant(Integer(), "sqlite")
     Table(
         "conflicts",
@@ -150,6 +150,15 @@ def _define_conflicts(metadata: MetaData) -> None:
         Column("weight", BigInteger, nullable=False),
         Index(None, "occurred_at"),
         sqlite_autoincrement=True,
+    )
+    Table(
+        "metric_samples",
+        metadata,
+        Column("taken_at", Moment, primary_key=True),
+        Column("sampler", Text, primary_key=True),
+        Column("process", Text, nullable=False),
+        Column("written_at", Moment, nullable=False),
+        Column("data", Text, nullable=False),
     )
 
 

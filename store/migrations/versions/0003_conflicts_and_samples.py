@@ -1,4 +1,4 @@
-"""The log of version conflicts."""
+"""The log of version conflicts, and samples of the metrics."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -31,6 +31,16 @@ POSTGRESQL = (
     )
     """,
     "CREATE INDEX conflicts_occurred_at_idx ON conflicts (occurred_at)",
+    """
+    CREATE TABLE metric_samples (
+        taken_at timestamptz NOT NULL,
+        sampler text NOT NULL,
+        process text NOT NULL,
+        written_at timestamptz NOT NULL,
+        data text NOT NULL,
+        CONSTRAINT metric_samples_pkey PRIMARY KEY (taken_at, sampler)
+    )
+    """,
     # Who reads events reads of conflicts, and who appends has some.
     """
     DO $$
@@ -42,7 +52,7 @@ POSTGRESQL = (
             WHERE table_schema = current_schema() AND table_name = 'events'
             AND privilege_type = 'SELECT' AND grantee NOT IN ('PUBLIC', current_user)
         LOOP
-            EXECUTE format('GRANT SELECT ON TABLE conflicts TO %I', v_role);
+            EXECUTE format('GRANT SELECT ON TABLE conflicts, metric_samples TO %I', v_role);
         END LOOP;
         FOR v_role IN
             SELECT DISTINCT grantee FROM information_schema.role_table_grants
@@ -50,6 +60,7 @@ POSTGRESQL = (
             AND privilege_type = 'INSERT' AND grantee NOT IN ('PUBLIC', current_user)
         LOOP
             EXECUTE format('GRANT INSERT, DELETE ON TABLE conflicts TO %I', v_role);
+            EXECUTE format('GRANT INSERT, UPDATE, DELETE ON TABLE metric_samples TO %I', v_role);
         END LOOP;
     END
     $$
@@ -80,6 +91,16 @@ SQLITE = (
     )
     """,
     "CREATE INDEX conflicts_occurred_at_idx ON conflicts (occurred_at)",
+    """
+    CREATE TABLE metric_samples (
+        taken_at VARCHAR(27) NOT NULL,
+        sampler TEXT NOT NULL,
+        process TEXT NOT NULL,
+        written_at VARCHAR(27) NOT NULL,
+        data TEXT NOT NULL,
+        CONSTRAINT metric_samples_pkey PRIMARY KEY (taken_at, sampler)
+    )
+    """,
 )
 
 
@@ -90,4 +111,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE conflicts")
+    for table in ("metric_samples", "conflicts"):
+        op.execute(f"DROP TABLE {table}")

@@ -1,0 +1,94 @@
+"""What the metrics of all of a store's processes were over time, whoever kept them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+Labels: TypeAlias = tuple[str, ...]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """A stretch of time in equal steps; the last may be under way."""
+
+    start: datetime
+    step: timedelta
+    steps: int
+
+    @classmethod
+    def until(cls, now: datetime, *, step: timedelta, steps: int) -> "Window":
+        """The newest steps up to `now`; they begin at multiples of their width since 1970."""
+        last = _EPOCH + (now - _EPOCH) // step * step
+        return cls(start=last - (steps - 1) * step, step=step, steps=steps)
+
+    @property
+    def end(self) -> datetime:
+        """When the last step ends."""
+        return self.start + self.steps * self.step
+
+
+class Newest(Struct, frozen=True, kw_only=True):
+    """The newest sample there is: when it was taken, and which process it is of."""
+
+    at: datetime
+    process: str
+
+
+class MetricHistory(Protocol):
+    """Metrics over time, summed over processes. `finest` is the shortest step it can tell."""
+
+    kind: Literal["samples", "prometheus"]
+    name: str
+    finest: timedelta
+
+    def increases(
+        self, metric: str, window: Window, *, by: Sequence[str] = ()
+    ) -> Mapping[Labels, Sequence[float]]:
+        """How much a counter, or a histogram's bucket, count or sum, grew in each step.
+
+        Added up by the labels named; the keys are their values.
+
+        Raises:
+            MetricsUnavailable: who keeps them does not answer.
+        """
+        ...
+
+    def levels(self, gauge: str, window: Window) -> Sequence[float | None]:
+        """What a gauge that is the same for all processes was in each step; None: nobody said.
+
+        Raises:
+            MetricsUnavailable: who keeps them does not answer.
+        """
+        ...
+
+    def newest(self) -> Newest | None:
+        """The newest sample; None where there is none.
+
+        Raises:
+            MetricsUnavailable: who keeps them does not answer.
+        """
+        ...
+
+
+def quantile(rank: float, buckets: Mapping[float, float]) -> float | None:
+    """The value below which that share of the observations lies, in the unit of the bounds.
+
+    `buckets` counts those up to each upper bound, the last of which is infinity. Within a bucket
+    they are taken to be spread evenly, as Prometheus' histogram_quantile takes them.
+    """
+    bounds = sorted(buckets)
+    total = buckets[bounds[-1]] if bounds else 0.0
+    if total <= 0:
+        return None
+    wanted = rank * total
+    below, counted = 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= wanted and buckets[bound] > counted:
+            if bound == float("inf"):
+                return below
+            share = (wanted - counted) / (buckets[bound] - counted)
+            return below + (bound - below) * share
+        below, counted = bound, max(buckets[bound], counted)
+    return below
