@@ -2,8 +2,13 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _UNPACKED = Path(__file__).parents[1] / ".venv" / "prometheus"
@@ -44,6 +49,45 @@ def complaints(exposition: bytes) -> str:
     said = (done.stdout + done.stderr).decode()
     assert said or done.returncode == 0
     return said
+
+
+@contextmanager
+def scraping(target: str, folder: Path) -> Iterator[str]:
+    """The address of a Prometheus that asks `target`, a host and port, each second."""
+    program = find()
+    assert program is not None, "no Prometheus found; run: make prometheus"
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s}\n"
+        f"scrape_configs: [{{job_name: users, static_configs: [{{targets: ['{target}']}}]}}]\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = [
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={address}",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, *options], stdout=log, stderr=log)
+    try:
+        _wait_until_ready(f"http://{address}/-/ready", folder / "log")
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_until_ready(url: str, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 (our own)
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        else:
+            return
 
 
 if __name__ == "__main__":

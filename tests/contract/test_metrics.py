@@ -331,3 +331,10 @@ def test_promtool_finds_nothing_wrong(bank: Hindsight) -> None:
 def check(exposition: bytes) -> None:
     assert b"event_store_events_total" in exposition
     assert prometheus.complaints(exposition) == ""
+
+
+def test_a_store_may_be_closed_again(store_url: str, registry: CollectorRegistry) -> None:
+    store = Hindsight(store_url, domain=BANK, metrics=Metrics(registry))
+    for _ in range(2):
+        store.close()
+    assert value(registry, "event_store_build_info") is None

@@ -154,7 +154,7 @@ def test_whatever_fails_nothing_is_lost_or_counted_twice(
                 counted.appended(["Created"], 1)
             events += appended
 
-            def write(taken_at: datetime, now: datetime, row: Any, *, fails: bool = fails) -> None:
+            def write(taken_at: datetime, _: Any, row: Any, *, fails: bool = fails) -> None:
                 stored[taken_at] = row.get((EVENTS, (("event_type", "Created"),)), 0)
                 if fails:
                     raise OSError
