@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from types import TracebackType
@@ -30,9 +30,12 @@ from store.instrumentation import (
     TellingLog,
 )
 from store.log import Clock, EventLog
+from store.metric_history import MetricHistory
 from store.metrics import Metrics, of_process
+from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
 from store.repository import Repository
+from store.samples import SampledHistory
 from store.settings import Settings
 from store.snapshots import Snapshots
 from store.sources import EventSource
@@ -84,10 +87,14 @@ class Hindsight:
         self.database = connect(parsed, read_only=read_only)
         # Whoever watches takes no connection from those who work, and makes no statement long.
         self._aside = connect(parsed, read_only=read_only, time_limit=ASIDE_LIMIT)
+        self._open = ExitStack()
+        self._open.callback(self.database.close)
+        self._open.callback(self._aside.close)
         try:
             check_schema(self.database)
+            self.history = self._history(settings.prometheus_url, display_name(parsed))
         except Exception:
-            self.database.close()
+            self._open.close()
             raise
         self.log = EventLog(
             self.database,
@@ -121,6 +128,9 @@ class Hindsight:
         self._metrics_folder = folder
         self._gauges = StoreGauges(self._aside, backend=self._aside.engine.url.get_backend_name())
         self.metrics.watch(self._gauges.collect)
+        self._open.callback(self.metrics.unwatch, self._gauges.collect)
+        if self.measured:
+            self._open.callback(self.metrics.pool.set, 0)
         aggregates = list(self.domains.aggregates)
         self.metrics.declare(
             aggregate_types=[each.aggregate_type for each in aggregates],
@@ -143,6 +153,7 @@ class Hindsight:
         self.recorder: Recorder | None = None
         if self.measured and writable:
             self.recorder = Recorder(self._aside, domains, metrics)
+            self._open.callback(self.recorder.close)
         tell = ConflictTeller(
             hook=on_conflict,
             metrics=metrics,
@@ -165,6 +176,11 @@ class Hindsight:
         )
         self.execute = executor.execute
 
+    def _history(self, prometheus_url: str | None, name: str) -> MetricHistory:
+        if prometheus_url is not None:
+            return PrometheusHistory(prometheus_url)
+        return SampledHistory(self.database, name=name)
+
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them, for an answer of `store.CONTENT_TYPE`.
 
@@ -176,14 +192,8 @@ class Hindsight:
         return self.metrics.exposition(self._metrics_folder)
 
     def close(self) -> None:
-        """Close the database connections."""
-        if self.recorder is not None:
-            self.recorder.close()
-        self.metrics.unwatch(self._gauges.collect)
-        if self.measured:
-            self.metrics.pool.set(0)
-        self._aside.close()
-        self.database.close()
+        """Write down what is left of conflicts and metrics, and close the database connections."""
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ EventStoreError
 │   └── AggregateTypeMismatch           the aggregate id belongs to another type
 ├── OutcomeUnknown                      the connection died and nobody answered since
 ├── StoreUnavailable                    the database cannot be reached
+├── MetricsUnavailable                  who keeps the metrics does not answer
 ├── SchemaError                         the database's schema does not fit this code
 ├── AccessDenied                        the database role may not do this
 ├── NotFound(LookupError)
@@ -131,6 +132,10 @@ class OutcomeUnknown(EventStoreError):
 
 class StoreUnavailable(EventStoreError):
     """The database cannot be reached; nothing was written."""
+
+
+class MetricsUnavailable(EventStoreError):
+    """Who keeps the metrics does not answer; the message says who and why."""
 
 
 class SchemaError(EventStoreError):

@@ -37,11 +37,22 @@ class Newest(Struct, frozen=True, kw_only=True):
 
 
 class MetricHistory(Protocol):
-    """Metrics over time, summed over processes. `finest` is the shortest step it can tell."""
+    """Metrics over time, summed over processes."""
 
-    kind: Literal["samples", "prometheus"]
-    name: str
-    finest: timedelta
+    @property
+    def kind(self) -> Literal["samples", "prometheus"]:
+        """Who keeps them."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Where they are kept, for people."""
+        ...
+
+    @property
+    def finest(self) -> timedelta:
+        """The shortest step it can tell."""
+        ...
 
     def increases(
         self, metric: str, window: Window, *, by: Sequence[str] = ()

@@ -97,7 +97,8 @@ class Recorder:
                 if self._claimed:
                     # Who watches conflicts shall not wait for the end of the ten seconds.
                     conflicts = self._metrics.conflicts_told()
-                    self._sampler.sample(at_once=last or conflicts != self._sampled_conflicts)
+                    at_once = last or conflicts != self._sampled_conflicts
+                    self._sampler.sample(at_once=at_once, levels=not last)
                     self._sampled_conflicts = conflicts
             except AccessDenied as error:
                 _log.warning("nothing is written down any more: %s", error)

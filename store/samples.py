@@ -59,10 +59,13 @@ class Sampler:
         self._id = str(uuid4())
         self._before = metrics.values()
         self._row: Increases = {}
+        self._levels: Mapping[str, float] = {}
         self._taken_at = _floor(datetime.now(UTC), EVERY)
 
-    def sample(self, *, at_once: bool) -> None:
+    def sample(self, *, at_once: bool, levels: bool = True) -> None:
         """Write the row where its time is up, or `at_once` as far as it has come.
+
+        Without `levels` the database is not asked how it stands, which may take a moment.
 
         Raises:
             EventStoreError: it could not be written; it is tried again with the next call.
@@ -75,6 +78,8 @@ class Sampler:
         row = _sum(self._row, _grown(self._before, values))
         if row != self._row:
             # Again and again the same row until it is sure to be there: never counted twice.
+            if levels:
+                self._levels = self._metrics.levels()
             self._write(taken_at, now, row)
             self._before, self._row = values, row
         if current != taken_at:
@@ -95,7 +100,7 @@ class Sampler:
             "sampler": self._id,
             "process": self._process,
             "now": value(now),
-            "data": _encoded(row, self._metrics.levels()),
+            "data": _encoded(row, self._levels),
         }
         table = self._database.tables.tables["metric_samples"]
         with self._database.transaction() as connection:

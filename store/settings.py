@@ -14,6 +14,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where the store is. `read_url` is where pages read: by default the store itself.
 
     `domain` names the import paths of domains, separated by commas; there is no default.
+    `prometheus_url` is where the dashboard asks for metrics; without it, it is the store.
     `snapshots` off leaves them alone: loads replay, and none is taken. `metrics_folder` is where
     the processes of a service keep their metrics together.
     """
@@ -21,6 +22,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     url: str = DEFAULT_URL
     read_url: str | None = None
     domain: str | None = None
+    prometheus_url: str | None = None
     snapshots: bool = True
     metrics_folder: str | None = None
 
@@ -35,6 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             url=environment.get("EVENT_STORE_URL") or DEFAULT_URL,
             read_url=environment.get("EVENT_STORE_READ_URL") or None,
             domain=environment.get("EVENT_STORE_DOMAIN") or None,
+            prometheus_url=environment.get("EVENT_STORE_PROMETHEUS_URL") or None,
             snapshots=_switch(environment, "EVENT_STORE_SNAPSHOTS"),
             # The name is prometheus_client's, which reads it when it is imported.
             metrics_folder=environment.get("PROMETHEUS_MULTIPROC_DIR") or None,
