@@ -274,6 +274,19 @@ class Snapshots:
                 return
             page = query.where(tuple_(*key) > tuple_(*rows[-1][:3]))
 
+    def latest(self, limit: int) -> Sequence[str]:
+        """The ids of the aggregates that own snapshots were taken of last."""
+        table = self._table
+        taken = func.max(table.c.taken_at)
+        query = (
+            select(table.c.aggregate_id)
+            .where(table.c.fingerprint.in_(self._folds))
+            .group_by(table.c.aggregate_id)
+            .order_by(taken.desc())
+            .limit(limit)
+        )
+        return [row[0] for row in self._database.select(query)]
+
     def due(self) -> Iterator[str]:
         """The ids of aggregates that have passed a multiple since their newest own snapshot."""
         heads = self._database.tables.tables["aggregates"]

@@ -8,9 +8,12 @@ from msgspec import Struct
 
 from store.application import Hindsight
 from store.errors import EventStoreError
+from store.verification import Finding, verify
 
 POLL = 1.0
 """Seconds between two looks at what was appended."""
+CHECKED = 10
+"""Aggregates whose snapshots are checked in a round: each costs two full replays."""
 ROUND = 3_600.0
 """Seconds between two looks at everything."""
 
@@ -27,6 +30,7 @@ class Done(Struct, frozen=True, kw_only=True):
 
     snapshots: Taken
     pruned: int
+    drift: tuple[Finding, ...] = ()
 
 
 def take_due(store: Hindsight, *, progress: Callable[[int], None] = lambda _: None) -> Taken:
@@ -35,8 +39,22 @@ def take_due(store: Hindsight, *, progress: Callable[[int], None] = lambda _: No
 
 
 def work_once(store: Hindsight) -> Done:
-    """Take the snapshots that are due, and remove those nobody has used for long."""
-    return Done(snapshots=take_due(store), pruned=store.snapshots.prune())
+    """Take the snapshots that are due, remove those nobody has used for long, and check some."""
+    return Done(
+        snapshots=take_due(store), pruned=store.snapshots.prune(), drift=check_latest(store)
+    )
+
+
+def check_latest(store: Hindsight) -> tuple[Finding, ...]:
+    """Compare the snapshots that were taken last with full replays; those that differ count."""
+    found = tuple(
+        finding
+        for aggregate_id in store.snapshots.latest(CHECKED)
+        for finding in verify(store.log, aggregate_id, domains=store.domains).findings
+        if finding.kind == "drift"
+    )
+    store.metrics.drift.inc(len(found))
+    return found
 
 
 def work(

@@ -21,7 +21,8 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     """Do the work that no request waits for, until told to stop: take snapshots that are due.
 
     Commands take their own; this is for other appends and imports. Snapshots of folds that no
-    process has had for 7 days are removed. Any number of workers may run.
+    process has had for 7 days are removed, and those taken last are compared with full replays,
+    each hour. Any number of workers may run.
 
     \b
     Examples:
@@ -44,6 +45,9 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
 def _report(done: Done) -> None:
     for failure in done.snapshots.failures:
         click.echo(f"error: {' '.join(failure.split())}", err=True)
+    for finding in done.drift:
+        place = f"{finding.aggregate_id} version {finding.version}"
+        click.echo(shown(f"error: drift: {place}: {finding.explanation}"), err=True)
     taken = done.snapshots.taken
     counted = "1 snapshot" if taken == 1 else f"{taken:,} snapshots"
     click.echo(f"{counted} taken, {done.pruned:,} pruned")

@@ -8,13 +8,16 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from store import Aggregate, Domain, Hindsight, NewEvent, Upcaster, any_, verification
 from store.cli import hindsight
 from store.digest import snapshot_digest
 from store.domain import Domains
+from store.metrics import Metrics
 from store.verification import Finding, Verification, verify
+from store.work import work_once
 
 
 class Named(Struct, frozen=True):
@@ -255,3 +258,25 @@ def test_the_command_tells_of_drift(store_url: str) -> None:
     result = CliRunner().invoke(hindsight, [*arguments, "--json"])
     assert result.exit_code == 1
     assert [each["kind"] for each in json.loads(result.output)["findings"]] == ["drift"] * 2
+
+
+def test_the_worker_counts_the_drift_it_finds(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store_url, domain)
+    metrics = Metrics(CollectorRegistry())
+    with Hindsight(store_url, domain=domain, metrics=metrics) as store:
+        assert work_once(store).drift == ()
+        monkeypatch.setitem(OUTSIDE, "title", "Dr ")
+        found = work_once(store).drift
+        assert [finding.aggregate_id for finding in found] == ["b", "a"]
+    assert metrics.registry.get_sample_value("event_store_snapshot_drift_total") == 2
+
+
+def test_the_worker_tells_of_drift(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store_url, domain)
+    monkeypatch.setitem(OUTSIDE, "title", "Dr ")
+    where = ["--url", store_url, "--domain", f"{__name__}:domain"]
+    result = CliRunner().invoke(hindsight, ["work", "--once", *where])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("error: drift: b version 2: the snapshot has ")
