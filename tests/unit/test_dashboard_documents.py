@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,12 @@ def test_an_effect_names_what_changed_and_the_state(client: TestClient) -> None:
 
 
 def test_the_store_tells_its_types_and_their_looks(client: TestClient) -> None:
-    store = document(client, "store")
+    deadline = time.monotonic() + 60
+    while not (store := document(client, "store"))["complete"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert store["events"] == sum(store["types"].values()) == 24_635
     assert sorted(store["looks"].values()) == list(range(8))
-    assert store["complete"]
     assert store["watermark"] is None
 
 
