@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from dashboard.documents import aggregate, search, store, swimlanes
+from dashboard.documents import aggregate, monitoring, search, store, swimlanes
 from dashboard.parameters import InvalidAddress
 from dashboard.searching import InvalidSearch
 from store.errors import EventStoreError, InvalidEvent, NotFound
@@ -37,6 +37,7 @@ DOCUMENTS: dict[str, Document] = {
     "search": search.page,
     "later": search.newer,
     "swimlanes": swimlanes.swimlanes,
+    "monitoring": monitoring.monitoring,
 }
 
 

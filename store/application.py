@@ -21,7 +21,7 @@ from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
 from store.errors import InvalidSource, SchemaError
 from store.execution import Executor
-from store.gauges import StoreGauges
+from store.gauges import Levels, StoreGauges
 from store.instrumentation import (
     ConflictTeller,
     MeasuredLog,
@@ -190,6 +190,10 @@ class Hindsight:
         if self.measured:
             self.metrics.pool.set(self.database.connections.in_use)
         return self.metrics.exposition(self._metrics_folder)
+
+    def levels(self) -> Levels | None:
+        """How the store stands, some seconds old; None where the database could not be asked."""
+        return self._gauges.levels()
 
     def close(self) -> None:
         """Write down what is left of conflicts and metrics, and close the database connections."""
