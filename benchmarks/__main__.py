@@ -79,6 +79,8 @@ def _loads(chosen: Plan, place: Stores, url: str) -> Iterator[Outcome]:
         yield from plan.loading_aggregates(chosen, place, url)
     if chosen.has("upcast"):
         yield plan.upcasting(chosen, place, url)
+    if chosen.has("metrics"):
+        yield from plan.measuring(chosen, place, url)
     if chosen.has("execute"):
         yield plan.executing(chosen, place, url)
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from benchmarks import following, importing, loading, measures, replaying
+from benchmarks import following, importing, instrumentation, loading, measures, replaying
 from benchmarks.following import AT_HOLE, FOLLOWED, NAIVE, NO_HOLE, PLAIN, UNREAD
 from benchmarks.measures import Openers
 from benchmarks.rounds import Ratio, Speeds, compare
@@ -81,7 +81,18 @@ REPLAYED = (1_000, 10_000)
 SNAPSHOTTED = (100, 1_000, 10_000, 100_000)
 NAMES = (
     *(measure.name for measure in WRITES),
-    *(SCAN.name, "import", "noise", "sizes", "fence", "replay", "execute", "load", "upcast"),
+    *(
+        SCAN.name,
+        "import",
+        "noise",
+        "sizes",
+        "fence",
+        "replay",
+        "execute",
+        "load",
+        "upcast",
+        "metrics",
+    ),
 )
 
 
@@ -204,6 +215,15 @@ def upcasting(plan: Plan, stores: Stores, url: str) -> Outcome:
     speeds = loading.upcasting(url, plan.rounds, 5 if plan.quick else 20)
     title = "full replay of events two schema versions old, beside current ones"
     return _beside(speeds, loading.CURRENT, title, stores.name)
+
+
+def measuring(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
+    """What counting and timing costs."""
+    times = 200 if plan.quick else 2_000
+    for what, measure in (("append 1", instrumentation.appends), ("load", instrumentation.loads)):
+        speeds = measure(url, plan.rounds, times)
+        title = f"{what} with metrics beside without"
+        yield _beside(speeds, instrumentation.UNMEASURED, title, stores.name, target=0.97)
 
 
 def fence(plan: Plan, url: str) -> Iterator[Cost]:

@@ -24,7 +24,7 @@ from store.errors import (
 )
 from store.folding import Step
 from store.log import EventLog
-from store.metrics import Metrics
+from store.metrics import Found, Metrics, Replayed, Saved
 from store.records import Append, Appended, Axis, Context, NewEvent
 from store.repository import Loaded, Repository
 from store.snapshots import Snapshots
@@ -54,6 +54,7 @@ class MeasuredLog:
     ) -> Appended:
         """See `EventLog.append`."""
         started = perf_counter()
+        types: Sequence[str] = ()
         try:
             appended = self._log.append(
                 aggregate_type,
@@ -63,11 +64,11 @@ class MeasuredLog:
                 context=context,
                 connection=connection,
             )
+            if not appended.duplicate:
+                types = [event.event_type for event in events]
+            return appended
         finally:
-            self._metrics.saves.observe(perf_counter() - started)
-        if not appended.duplicate:
-            self._metrics.appended([event.event_type for event in events], len(events))
-        return appended
+            self._metrics.saved(Saved(perf_counter() - started, types))
 
     def append_all(
         self,
@@ -78,14 +79,14 @@ class MeasuredLog:
     ) -> tuple[Appended, ...]:
         """See `EventLog.append_all`."""
         started = perf_counter()
+        types: Sequence[str] = ()
         try:
             answers = self._log.append_all(appends, context=context, connection=connection)
+            if not all(answer.duplicate for answer in answers):
+                types = [event.event_type for append in appends for event in append.events]
+            return answers
         finally:
-            self._metrics.saves.observe(perf_counter() - started)
-        if not all(answer.duplicate for answer in answers):
-            types = [event.event_type for append in appends for event in append.events]
-            self._metrics.appended(types, len(types))
-        return answers
+            self._metrics.saved(Saved(perf_counter() - started, types))
 
 
 class ConflictTeller:
@@ -209,7 +210,8 @@ class MeasuredRepository(Repository):
         except EventStoreError as error:
             self._failed(error, started)
             raise
-        self._loaded(loaded, started, whole=as_of is not None)
+        found = self._found(loaded) if as_of is None else None
+        self._metrics.replayed(Replayed(perf_counter() - started, loaded.folded, found))
         return loaded
 
     def newest(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
@@ -220,7 +222,8 @@ class MeasuredRepository(Repository):
         except EventStoreError as error:
             self._failed(error, started)
             raise
-        self._loaded(loaded, started, whole=False)
+        found = self._found(loaded)
+        self._metrics.replayed(Replayed(perf_counter() - started, loaded.folded, found))
         return loaded
 
     def replay(
@@ -244,17 +247,14 @@ class MeasuredRepository(Repository):
         except EventStoreError as error:
             self._failed(error, started)
             raise
-        self._metrics.replayed(events=events, seconds=perf_counter() - started)
+        self._metrics.replayed(Replayed(perf_counter() - started, events))
 
-    def _loaded(self, loaded: Loaded[Any], started: float, *, whole: bool) -> None:
-        metrics = self._metrics
-        metrics.replayed(events=loaded.folded, seconds=perf_counter() - started)
-        if whole or loaded.aggregate_type not in self._with_snapshots:
-            return
-        if loaded.ignored is not None:
-            metrics.snapshot_loads["invalid"].inc()
-        else:
-            metrics.snapshot_loads["hit" if loaded.source == "snapshot" else "miss"].inc()
+    def _found(self, loaded: Loaded[Any]) -> Found | None:
+        if loaded.source == "snapshot":
+            return "hit"
+        if loaded.aggregate_type not in self._with_snapshots:
+            return None
+        return "miss" if loaded.ignored is None else "invalid"
 
     def _failed(self, error: EventStoreError, started: float) -> None:
         if isinstance(error, NotFound | InvalidEvent):
@@ -262,7 +262,7 @@ class MeasuredRepository(Repository):
         unread = None
         if isinstance(error, ApplyFailed) and isinstance(error.cause, _UNREADABLE):
             unread = error.event_type
-        self._metrics.replay_failed(seconds=perf_counter() - started, unread=unread)
+        self._metrics.replayed(Replayed(perf_counter() - started, None, unread=unread))
 
 
 class MeasuredSnapshots(Snapshots):

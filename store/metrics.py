@@ -4,12 +4,16 @@ The names are a contract with dashboards and alerts. Labels are bounded: values 
 outside are the known ones, 50 others, and `other`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import chain
 from threading import Lock
 from time import perf_counter
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -30,9 +34,13 @@ SECONDS = (
 )
 _EVENTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000, 100_000)
 _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+_MOST_WAITING = 1_000
 _ATTEMPTS = (1, 2, 3, 4, 5, 7, 10)
 
 M = TypeVar("M")
+T = TypeVar("T")
+Found: TypeAlias = Literal["hit", "miss", "invalid"]
+"""What a load found of a snapshot."""
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """The name of a sample and its labels."""
 
@@ -66,17 +74,52 @@ class Labelled(Generic[M]):
             return self._children.setdefault(name, self._child(name))
 
 
+class Tally(Histogram):
+    """A histogram that takes many observations at the price of one."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """What `observe` does of each."""
+        self._sum.inc(sum(values))
+        for bucket, count in Counts(bisect_left(self._upper_bounds, v) for v in values).items():
+            self._buckets[bucket].inc(count)
+
+
+class Saved(NamedTuple):
+    """An append that is over; no types where nothing was written."""
+
+    seconds: float
+    event_types: Sequence[str] = ()
+
+
+class Replayed(NamedTuple):
+    """A load or replay that is over; `events` is None where it failed.
+
+    `snapshot` says what was found of one, None where there is none to find. `unread` is the type of
+    an event that this code cannot read.
+    """
+
+    seconds: float
+    events: int | None
+    snapshot: Found | None = None
+    unread: str | None = None
+
+
 class Metrics:
     """The metrics of a process in a registry. Safe to share between threads.
 
-    Stores that share it are counted together.
+    Stores that share it are counted together. Appends and loads only leave word, which costs them
+    a tenth of what counting would; they are counted when somebody looks, and each second.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._own: list[Counter | Histogram] = []
         self._sampled = Lock()
-        self._gauges = _Gauges()
+        self._counting = Lock()
+        self._saved: deque[Saved] = deque()
+        self._replayed: deque[Replayed] = deque()
+        # Asked first of all in the registry: so what waits is counted before anything is told.
+        self._gauges = _Gauges(self.count)
         registry.register(self._gauges)
         self._define_writing()
         self._define_conflicts()
@@ -85,7 +128,7 @@ class Metrics:
     def _define_writing(self) -> None:
         events = self._counter("event_store_events", "Events appended.", "event_type")
         self._events = Labelled[Counter](events.labels)
-        self.saves = self._histogram(
+        self._saves = self._histogram(
             "event_store_save_duration_seconds", "How long an append took, whatever came of it."
         )
         self._batches = self._histogram(
@@ -135,9 +178,7 @@ class Metrics:
             "Loads by the snapshot they began at: hit, miss, or invalid.",
             "result",
         )
-        self.snapshot_loads = {
-            result: loads.labels(result) for result in ("hit", "miss", "invalid")
-        }
+        self._snapshot_loads = {found: loads.labels(found) for found in get_args(Found)}
         self.snapshots_taken = self._counter("event_store_snapshots_taken", "Snapshots taken.")
         self.snapshots_failed = self._counter(
             "event_store_snapshot_failures", "Snapshots that could not be taken."
@@ -159,24 +200,46 @@ class Metrics:
         for outcome in self.outcomes.values():
             outcome.declare(kinds)
 
-    def appended(self, event_types: Iterable[str], count: int) -> None:
-        """`count` events were appended together."""
-        self._batches.observe(count)
-        for event_type in event_types:
-            self._events.of(event_type).inc()
+    def saved(self, saved: Saved) -> None:
+        """An append is over."""
+        self._saved.append(saved)
+        if len(self._saved) > _MOST_WAITING:
+            self.count()
 
-    def replayed(self, *, events: int, seconds: float) -> None:
-        """A state was made of so many events."""
-        self._replays[True].inc()
-        self._replay_seconds.observe(seconds)
-        self._replay_events.observe(events)
+    def replayed(self, replayed: Replayed) -> None:
+        """A load or a replay is over."""
+        self._replayed.append(replayed)
+        if len(self._replayed) > _MOST_WAITING:
+            self.count()
 
-    def replay_failed(self, *, seconds: float, unread: str | None) -> None:
-        """No state could be made; `unread` is the type of an event that this code cannot read."""
-        self._replays[False].inc()
-        self._replay_seconds.observe(seconds)
-        if unread is not None:
-            self._upcast_failures.of(unread).inc()
+    def count(self) -> None:
+        """Count what waits to be counted."""
+        # Who looks while another counts waits until it has.
+        with self._counting:
+            if self._saved:
+                self._count_saved(_taken(self._saved))
+            if self._replayed:
+                self._count_replayed(_taken(self._replayed))
+
+    def _count_saved(self, saved: Sequence[Saved]) -> None:
+        self._saves.observe_all([each.seconds for each in saved])
+        written = [each.event_types for each in saved if each.event_types]
+        self._batches.observe_all([len(types) for types in written])
+        for event_type, events in Counts(chain.from_iterable(written)).items():
+            self._events.of(event_type).inc(events)
+
+    def _count_replayed(self, replayed: Sequence[Replayed]) -> None:
+        self._replay_seconds.observe_all([each.seconds for each in replayed])
+        made = [each for each in replayed if each.events is not None]
+        self._replays[True].inc(len(made))
+        self._replays[False].inc(len(replayed) - len(made))
+        self._replay_events.observe_all([each.events or 0 for each in made])
+        for found, loads in Counts(each.snapshot for each in replayed).items():
+            if found is not None:
+                self._snapshot_loads[found].inc(loads)
+        for each in replayed:
+            if each.unread is not None:
+                self._upcast_failures.of(each.unread).inc()
 
     @contextmanager
     def handling(self, handler: str) -> Iterator[None]:
@@ -197,6 +260,7 @@ class Metrics:
 
     def values(self) -> dict[Series, float]:
         """The counters and histograms of this process as they are."""
+        self.count()
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for metric in self._own
@@ -254,8 +318,8 @@ class Metrics:
         documentation: str,
         *labels: str,
         buckets: tuple[float, ...] = SECONDS,
-    ) -> Histogram:
-        histogram = Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+    ) -> Tally:
+        histogram = Tally(name, documentation, labels, buckets=buckets, registry=self.registry)
         self._own.append(histogram)
         return histogram
 
@@ -263,15 +327,21 @@ class Metrics:
 class _Gauges(Collector):
     """What is read when Prometheus asks. Two stores would tell the same names twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[], None]) -> None:
         self.sources: list[Callable[[], Iterable[Metric]]] = []
+        self._prepare = prepare
 
     def collect(self) -> Iterable[Metric]:
+        self._prepare()
         return self.sources[0]() if self.sources else ()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: else to register would be to ask."""
         return ()
+
+
+def _taken(waiting: deque[T]) -> list[T]:
+    return [waiting.popleft() for _ in range(len(waiting))]
 
 
 @cache

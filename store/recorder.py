@@ -87,6 +87,7 @@ class Recorder:
 
     def flush(self, *, last: bool = False) -> None:
         """Write what there is; what goes wrong is logged. The `last` time, to the last count."""
+        self._metrics.count()
         with self._writing:
             with self._lock:
                 taken, self._waiting, self._rows = self._waiting, {}, 0

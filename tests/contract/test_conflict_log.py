@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, to_builtins
 from prometheus_client import CollectorRegistry
@@ -417,6 +417,7 @@ def test_what_waits_for_the_next_writing_keeps_its_weight(shop: Hindsight) -> No
     assert sum(row.weight for row in logged(shop)) == 80
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["absorbed", "escaped"]))))
 def test_no_conflict_is_lost_or_counted_twice(told: list[tuple[int, Any]]) -> None:
     """Whatever is written and whatever fails: the weights add up to what was told."""

@@ -271,6 +271,7 @@ def test_any_worker_tells_the_metrics_of_both(service: Service, store_url: str) 
         ids = list(pool.map(lambda _: service.create(), range(12)))
         for user_id in ids[:3]:
             list(pool.map(lambda _, name=user_id: _lock_and_unlock(service, name), range(4)))
+    time.sleep(1.5)  # each worker counts what it did once a second
     answers = [service.client.get("/metrics") for _ in range(8)]
     assert {answer.headers["content-type"] for answer in answers} == {CONTENT_TYPE}
     counted = [_samples(answer.text) for answer in answers]

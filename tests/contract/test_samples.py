@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from sqlalchemy import text
@@ -15,7 +15,7 @@ from sqlalchemy import text
 from store import Hindsight, NewEvent, any_, exact
 from store.errors import VersionConflict
 from store.metric_history import Window, quantile
-from store.metrics import Metrics
+from store.metrics import Metrics, Saved
 from store.samples import EVERY, SampledHistory, Sampler
 
 EVENTS = "event_store_events_total"
@@ -77,9 +77,9 @@ def grown(store: Hindsight, metric: str, *by: str, until: datetime | None = None
 
 def test_a_row_tells_what_has_grown_in_ten_seconds(quiet: Hindsight, clock: Clock) -> None:
     counted = metrics()
-    counted.appended(["Before"], 1)
+    counted.saved(Saved(0.001, ["Before"]))
     sampler = Sampler(quiet.database, counted, process="host:1")
-    counted.appended(["Created", "Created", "Renamed"], 3)
+    counted.saved(Saved(0.001, ["Created", "Created", "Renamed"]))
     clock.move(9)
     sampler.sample(at_once=False)
     assert rows(quiet) == []
@@ -100,7 +100,7 @@ def test_without_a_change_nothing_is_written(quiet: Hindsight, clock: Clock) -> 
         clock.move(10)
         sampler.sample(at_once=False)
     assert rows(quiet) == []
-    counted.appended(["Created"], 1)
+    counted.saved(Saved(0.001, ["Created"]))
     for _ in range(5):
         clock.move(10)
         sampler.sample(at_once=False)
@@ -111,19 +111,20 @@ def test_what_is_written_at_once_stays_one_row(quiet: Hindsight, clock: Clock) -
     counted = metrics()
     sampler = Sampler(quiet.database, counted, process="host:1")
     for _ in range(3):
-        counted.appended(["Created"], 1)
+        counted.saved(Saved(0.001, ["Created"]))
         clock.move(2)
         sampler.sample(at_once=True)
-    counted.appended(["Created"], 1)
+    counted.saved(Saved(0.001, ["Created"]))
     clock.move(4)
     sampler.sample(at_once=False)
-    counted.appended(["Created"], 1)
+    counted.saved(Saved(0.001, ["Created"]))
     clock.move(10)
     sampler.sample(at_once=False)
     assert len(rows(quiet)) == 2
     assert grown(quiet, EVENTS, until=clock.now) == {(): 5}
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -151,7 +152,7 @@ def test_whatever_fails_nothing_is_lost_or_counted_twice(
         events = 0
         for appended, seconds, at_once, fails in [*steps, (0, 10, True, False)]:
             for _ in range(appended):
-                counted.appended(["Created"], 1)
+                counted.saved(Saved(0.001, ["Created"]))
             events += appended
 
             def write(taken_at: datetime, _: Any, row: Any, *, fails: bool = fails) -> None:
@@ -174,7 +175,7 @@ def test_rows_older_than_a_day_go(quiet: Hindsight, clock: Clock) -> None:
     for hours in (0, 12, 11.99, 0.02):
         clock.move(3_600 * hours)
         sampler.sample(at_once=False)
-        counted.appended(["Created"], 1)
+        counted.saved(Saved(0.001, ["Created"]))
         clock.move(10)
         sampler.sample(at_once=False)
     assert len(rows(quiet)) == 3
@@ -305,6 +306,7 @@ def test_a_window_ends_with_the_step_under_way() -> None:
 # Quantiles
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 1.5), min_size=1, max_size=50),
     st.sampled_from([0.5, 0.95, 0.99]),

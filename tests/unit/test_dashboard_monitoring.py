@@ -48,8 +48,8 @@ def work(url: str) -> None:
         for name in ("ada", "grace"):
             store.execute(name, CREATE)
         store.execute("ada", ChangeEmail(email="b@a.example"))
+        lost = NewEvent("EmailChanged", {"email": "c@a.example"})
         with pytest.raises(VersionConflict):
-            lost = NewEvent("EmailChanged", {"email": "c@a.example"})
             store.append("user", "ada", [lost], expected=exact(1))
         assert store.recorder is not None
         store.recorder.flush()
