@@ -54,7 +54,7 @@ class StoreGauges:
         )
         build.add_metric((version("hindsight-event-store"), self._backend), 1)
         levels = self.levels()
-        return (build,) if levels is None else (build, *_families(levels))
+        return (build,) if levels is None else (build, *gauge_families(levels))
 
     def levels(self) -> Levels | None:
         """The newest levels; None before the first could be read."""
@@ -93,7 +93,8 @@ def _levels(database: Database) -> Levels:
     )
 
 
-def _families(levels: Levels) -> Iterable[Metric]:
+def gauge_families(levels: Levels) -> Iterable[Metric]:
+    """The levels as Prometheus knows them."""
     largest = GaugeMetricFamily(
         "event_store_events_by_aggregate",
         f"Events of the {LARGEST} largest aggregates.",

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 from msgspec import Struct, json
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+
+from store.gauges import Levels, gauge_families
+from store.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 HOWTO = ROOT / "docs" / "howto"
@@ -105,6 +110,35 @@ def test_an_event_changes_as_the_page_says(tmp_path: Path) -> None:
         if each.printed:
             assert done.stdout == each.printed
         assert done.returncode == (2 if each.printed.startswith("error: ") else 0), done.stdout
+
+
+@pytest.mark.slow
+def test_conflicts_are_told_as_the_page_says(tmp_path: Path) -> None:
+    text = page("metrics.md")
+    files = _FILE.findall(text)
+    assert [name for name, _ in files] == ["gates.py", "meet.py"]
+    for name, content in files:
+        (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 2
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
+        assert (done.returncode, done.stdout) == (0, each.printed)
+
+
+def test_every_metric_is_on_the_page() -> None:
+    metrics = Metrics(CollectorRegistry())
+    names = {name for family in metrics.registry.collect() for name in _told_as(family)}
+    names |= {family.name for family in gauge_families(LEVELS)}
+    told = set(re.findall(r"`(event_\w+)`", page("metrics.md"))) - {"event_type"}
+    assert told == names | {"event_store_build_info"}
+
+
+LEVELS = Levels(size=1, feed_lag=0, watermark_age=0.0)
+
+
+def _told_as(family: Metric) -> list[str]:
+    return [f"{family.name}_total" if family.type == "counter" else family.name]
 
 
 @pytest.mark.slow
