@@ -86,6 +86,15 @@ def store_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(params=[True, False], ids=["measured", "bare"])
+def measured(request: pytest.FixtureRequest) -> bool:
+    """Whether the store's parts are wrapped to count and time what they do, as they are by default.
+
+    What a part does, the wrapped one does: tests of parts that are wrapped run with both.
+    """
+    return bool(request.param)
+
+
 @pytest.fixture
 def store(store_url: str) -> Iterator[Hindsight]:
     """An open store on each database; no connection may be in use when the test is over."""

@@ -28,6 +28,13 @@ from tests.statements import round_trips
 
 
 @pytest.fixture
+def store(store_url: str, *, measured: bool) -> Iterator[Hindsight]:
+    with Hindsight(store_url, metrics=measured) as opened:
+        yield opened
+        assert opened.database.connections.in_use == 0
+
+
+@pytest.fixture
 def transaction(store: Hindsight, store_url: str) -> Iterator[Connection]:
     """A transaction on the service's own engine."""
     engine = create_engine(store_url.replace("postgresql:", "postgresql+psycopg:"))

@@ -87,8 +87,8 @@ def conflicts() -> list[Conflict]:
 
 
 @pytest.fixture
-def bank(store_url: str, conflicts: list[Conflict]) -> Iterator[Hindsight]:
-    with Hindsight(store_url, domain=BANK, on_conflict=conflicts.append) as store:
+def bank(store_url: str, conflicts: list[Conflict], *, measured: bool) -> Iterator[Hindsight]:
+    with Hindsight(store_url, domain=BANK, on_conflict=conflicts.append, metrics=measured) as store:
         yield store
 
 

@@ -54,8 +54,8 @@ def clock() -> list[datetime]:
 
 
 @pytest.fixture
-def numbers(store_url: str, clock: list[datetime]) -> Iterator[Hindsight]:
-    with Hindsight(store_url, domain=NUMBERS, clock=lambda: clock[-1]) as store:
+def numbers(store_url: str, clock: list[datetime], *, measured: bool) -> Iterator[Hindsight]:
+    with Hindsight(store_url, domain=NUMBERS, clock=lambda: clock[-1], metrics=measured) as store:
         yield store
 
 
