@@ -76,6 +76,7 @@ class Recorder:
         self._rows = 0
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._denied = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hindsight-recorder", daemon=True)
         self._thread.start()
@@ -83,12 +84,16 @@ class Recorder:
     def tell(self, conflict: Conflict, lost: Lost) -> None:
         """Have the conflict written soon."""
         with self._lock:
+            if self._denied:
+                return
             self._add(_Waiting(at=datetime.now(UTC), conflict=conflict, lost=lost))
 
     def flush(self, *, last: bool = False) -> None:
         """Write what there is; what goes wrong is logged. The `last` time, to the last count."""
         self._metrics.count()
         with self._writing:
+            if self._denied:
+                return
             with self._lock:
                 taken, self._waiting, self._rows = self._waiting, {}, 0
             try:
@@ -103,7 +108,7 @@ class Recorder:
                     self._sampled_conflicts = conflicts
             except AccessDenied as error:
                 _log.warning("nothing is written down any more: %s", error)
-                self._stop.set()
+                self._denied, taken = True, {}
             except (EventStoreError, SQLAlchemyError) as error:
                 _log.warning("it is written down later: %s", error)
             with self._lock:
@@ -113,11 +118,10 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is left, within seconds, and stop."""
-        denied = self._stop.is_set()
         self._stop.set()
         self._thread.join(_PATIENCE)
         # Else it waits for a database that does not answer.
-        if not self._thread.is_alive() and not denied:
+        if not self._thread.is_alive():
             self.flush(last=True)
         if self._claimed:
             self._metrics.release()

@@ -1,18 +1,22 @@
 """The PostgreSQL role a service runs under: everything it needs, nothing more."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
+from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from store import Append, Hindsight, NewEvent, any_, exact, migrate, none
 from store.application import migrate_down
 from store.cli import hindsight
 from store.errors import AccessDenied, VersionConflict
+from store.metric_history import Window
+from store.metrics import Metrics
 from store.verification import verify
 from tests.servers import PostgresServer
 from users.commands import ChangeEmail, CreateUser
@@ -138,3 +142,38 @@ def test_an_uninvited_role_is_told_in_one_line(
     postgres_server.execute(f"DROP ROLE {name}")
     assert result.exit_code == 2
     assert result.stderr == "error: permission denied for table event_store_schema\n"
+
+
+def test_the_role_writes_down_conflicts_and_samples(role: str, postgres_url: str) -> None:
+    url = postgres_url.replace("postgres@", f"{quote(role)}@")
+    with Hindsight(url, metrics=Metrics(CollectorRegistry())) as service:
+        service.append("user", "a", [CREATED], expected=none())
+        with pytest.raises(VersionConflict):
+            service.append("user", "a", [NewEvent("E", {})], expected=exact(7))
+        assert service.recorder is not None
+        service.recorder.flush()  # and a second time into the same row
+        service.append("user", "a", [NewEvent("E", {})], expected=any_())
+        assert b"event_store_size_bytes" in service.exposition()
+    with Hindsight(url, read_only=True) as reader:
+        assert len(reader.conflicts.newest()) == 1
+        window = Window.until(datetime.now(UTC), step=timedelta(minutes=1), steps=2)
+        grown = reader.history.increases("event_store_events_total", window)
+        assert sum(grown[()]) == 2
+
+
+def test_a_role_that_may_not_write_them_down_works_all_the_same(
+    role: str, postgres_server: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    quoted = '"' + role.replace('"', '""') + '"'
+    database = postgres_url.partition("@/")[2].partition("?")[0]
+    postgres_server.execute(
+        f"REVOKE INSERT ON conflicts, metric_samples FROM {quoted}", database=database
+    )
+    with Hindsight(postgres_url.replace("postgres@", f"{quote(role)}@")) as service:
+        for _ in range(2):
+            with pytest.raises(VersionConflict):
+                service.append("user", "a", [NewEvent("E", {})], expected=exact(7))
+            assert service.recorder is not None
+            service.recorder.flush()
+        service.append("user", "a", [CREATED], expected=none())
+    assert caplog.text.count("nothing is written down any more") == 1
