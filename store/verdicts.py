@@ -9,7 +9,7 @@ from msgspec import to_builtins
 
 from store.conflict import Conflict, Lost, Verdict, same_decision
 from store.domain import Aggregate, Command, Domains
-from store.errors import CommandRejected, EventStoreError
+from store.errors import CommandRejected
 from store.folding import HistoryRow, fold_rows
 from store.reader import EventReader
 from store.records import NewEvent
@@ -41,8 +41,8 @@ class Judge:
             if lost.command is not None:
                 return self._decided_again(conflict, conflict.actual, lost.command, lost.events)
             return self._in_either_order(aggregate, conflict, conflict.actual, lost.events)
-        except EventStoreError as error:
-            _log.info("no verdict on a conflict of %r: %s", conflict.aggregate_id, error)
+        except Exception as error:  # noqa: BLE001 (the domain's code, which nobody waits for)
+            _log.info("no verdict on a conflict of %r: %r", conflict.aggregate_id, error)
             return "unknown"
 
     def _decided_again(
@@ -56,9 +56,6 @@ class Judge:
             ]
         except CommandRejected:
             return "rejected"
-        except Exception as error:  # noqa: BLE001 (the domain's code, which nobody waits for)
-            _log.info("%s could not decide again: %r", type(command).__name__, error)
-            return "unknown"
         if not again:
             return "nothing"
         return "same" if same_decision(before, again) else "other"
