@@ -56,7 +56,7 @@ class Served(Struct, frozen=True):
 )
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each measure.  [default: 7]")
 def main(*, quick: bool, only: tuple[str, ...], rounds: int | None) -> None:
-    """Compare the Timeline with an empty page in a browser; print the tables.
+    """Compare the pages with an empty one in a browser; print the tables.
 
     A full run, about fifteen minutes on a quiet machine, also writes benchmarks/UI.md.
     """
@@ -88,6 +88,7 @@ def _served(plan: Plan) -> Iterator[Served]:
         filling.fill(small, directory, events=plan.small)
         _tell(f"importing {plan.large:,} events, a minute for a million …")
         filling.fill(large, directory, events=plan.large, long=plan.long)
+        filling.watch(large)
         with (
             serving.empty_page() as empty,
             serving.dashboard(small) as first,
@@ -107,6 +108,7 @@ def _places(plan: Plan, served: Served) -> Sequence[Place]:
         timeline(served.large, filling.LONG, plan.long),
         Place(f"store of {plan.small:,} events", "store", f"{served.small}/timeline"),
         Place(f"store of {plan.large:,} events", "store", f"{served.large}/timeline"),
+        Place("Monitoring, a day of 4 processes", "monitoring", f"{served.large}/monitoring"),
     ]
 
 

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from benchmarks.workload import ACTOR, AGGREGATE_TYPE, PAYLOADS
 from store import Hindsight, migrate
+from store.conflict_log import Logged
+from store.metrics import SECONDS
+from store.samples import EVERY
 from store.transfer import import_events
 
 LONG = "ticket-long"
@@ -28,6 +32,9 @@ TYPES = {
 }
 """Event types and how frequent they are beside each other."""
 
+PROCESSES = 4
+CONFLICTS = 20_000
+_DAY = timedelta(hours=24)
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _SPAN = timedelta(days=300)
 _encode = msgspec.json.Encoder().encode
@@ -47,6 +54,71 @@ def fill(url: str, directory: Path, *, events: int, long: int = 0) -> None:
     path.unlink()
     if outcome.imported != events:
         raise SystemExit(f"imported {outcome.imported:,} of {events:,} events")
+
+
+def watch(url: str) -> None:
+    """Write a day of samples of `PROCESSES` processes, and their conflicts."""
+    random = Random(20_261_125)
+    end = datetime.now(UTC)
+    taken = [end - number * EVERY for number in range(_DAY // EVERY)]
+    with Hindsight(url, metrics=False) as store:
+        table = store.database.tables.tables["metric_samples"]
+        rows = [
+            _sample(random, at, f"host:{process}") for at in taken for process in range(PROCESSES)
+        ]
+        with store.database.transaction() as connection:
+            connection.execute(table.insert(), rows)
+        conflicts = [_conflict(random, end - random.random() * _DAY) for _ in range(CONFLICTS)]
+        store.conflicts.write(sorted(conflicts, key=lambda each: each.occurred_at))
+
+
+def _sample(random: Random, at: datetime, process: str) -> dict[str, Any]:
+    grown: dict[str, list[Any]] = {
+        "event_store_events_total": [
+            [{"event_type": name}, 1 + random.randrange(weight)] for name, weight in TYPES.items()
+        ],
+        "event_store_conflict_outcomes_total": [
+            [{"outcome": outcome, "aggregate_type": AGGREGATE_TYPE}, random.randrange(5)]
+            for outcome in ("absorbed", "escaped")
+        ],
+        "event_store_save_duration_seconds_count": [[{}, 100]],
+    }
+    for name in ("event_store_save_duration_seconds", "event_replay_duration_seconds"):
+        bounds = [*map(str, SECONDS), "+Inf"]
+        counts = sorted(random.randrange(100) for _ in bounds)
+        pairs = zip(bounds, counts, strict=True)
+        grown[f"{name}_bucket"] = [[{"le": bound}, count] for bound, count in pairs]
+    levels = {"event_store_size_bytes": 1e9, "event_store_feed_lag_events": random.randrange(9)}
+    return {
+        "taken_at": at,
+        "sampler": process,
+        "process": process,
+        "written_at": at + EVERY,
+        "data": _encode([grown, levels]).decode(),
+    }
+
+
+def _conflict(random: Random, at: datetime) -> Logged:
+    commands = ["Assign", "Comment", "Merge", "Escalate"]
+    losing, winning = random.choices(commands, k=2)
+    return Logged(
+        occurred_at=at,
+        aggregate_type=AGGREGATE_TYPE,
+        aggregate_id=f"ticket-{random.randrange(100)}",
+        expected=1,
+        actual=2,
+        losing=losing,
+        command=losing,
+        event_types=("CommentAdded",),
+        winning=winning,
+        winners=(),
+        attempt=1,
+        outcome=random.choice(("absorbed", "escaped")),
+        verdict=random.choice(("same", "other", "rejected")),
+        actor=ACTOR,
+        correlation_id=None,
+        process="host:1",
+    )
 
 
 def _lines(events: int, long: int) -> Iterator[bytes]:

@@ -25,6 +25,9 @@
   const FEED = "table[aria-label='Events of the store'] tbody tr";
   const MARKS = ".chart .marks > *";
   const BARS = "svg.bars g + g rect";
+  const STACKS = ".chart path.area[d]:not([d=''])";
+  const LINES = ".chart path.line[d]:not([d=''])";
+  const LOSERS = "table[aria-label='Recent conflicts'] tbody tr";
   const CHOSEN = ".event h3 .version";
 
   const parts = () => ({
@@ -33,6 +36,7 @@
     changes: find(".changes")?.firstElementChild,
     row: find(FEED),
     bars: find("svg.bars")?.firstElementChild,
+    stacks: find(STACKS)?.closest("svg").getAttribute("aria-label"),
   });
 
   // What a page shows when it is ready.
@@ -40,6 +44,7 @@
     empty: () => find(BUTTON),
     timeline: () => find(HISTORY) && find(MARKS) && find(CHOSEN),
     store: () => find(FEED) && find(BARS) && find(".chips button"),
+    monitoring: () => find(STACKS) && find(LINES) && find(LOSERS),
   };
 
   // What a page shows after a click, beside what it showed before.
@@ -50,6 +55,7 @@
     list: (before, now) => now.row && now.row !== before.row,
     filtered: (before, now) => changed.list(before, now) && now.bars !== before.bars,
     opened: () => ready.timeline(),
+    range: (before, now) => now.stacks !== before.stacks,
     returned: () => ready.store(),
   };
 

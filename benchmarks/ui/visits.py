@@ -29,7 +29,7 @@ class Place(Struct, frozen=True):
     """A page that is visited; `kind` says what is shown there and what is done."""
 
     title: str
-    kind: Literal["empty", "timeline", "store"]
+    kind: Literal["empty", "timeline", "store", "monitoring"]
     address: str
 
 
@@ -169,8 +169,19 @@ def _use_store(page: Page, clicks: int) -> Times:
     }
 
 
+def _use_monitoring(page: Page, clicks: int) -> Times:
+    ranges = page.get_by_role("group", name="Range").get_by_role("button")
+    chosen = []
+    for index in range(clicks):
+        # Each is chosen from another one; an hour is what the page begins with.
+        target = ranges.nth((0, 2, 1, 3)[index % 4])
+        chosen.append(_measured(page, _press(page, target), "click", "range"))
+    return {"range → all charts": median(one for (one,) in chosen)}
+
+
 _USES: dict[str, Callable[[Page, int], Times]] = {
     "empty": _use_empty,
     "timeline": _use_timeline,
     "store": _use_store,
+    "monitoring": _use_monitoring,
 }
