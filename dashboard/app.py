@@ -2,7 +2,7 @@
 
 import gc
 import importlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from store.metrics import CONTENT_TYPE, of_process
 from store.sources import EventSource
 
 MAIN_SCRIPT = Path(__file__).with_name("main.py")
+PAGES = ["timeline"]
 STREAMLIT_PAGE = Path(st.__file__).with_name("static") / "index.html"
 
 # Streamlit compiles v2 components from blob: URLs and styles its elements inline.
@@ -92,13 +93,17 @@ def metrics(_request: Request) -> Response:
     return Response(content, media_type=CONTENT_TYPE)
 
 
-def timeline(_request: Request) -> Response:
-    """Streamlit's document, which loads the Timeline beside Streamlit and not after it."""
-    page = STREAMLIT_PAGE.read_text()
-    script = f'<script type="module" src="./assets/{assets_digest()}/early.js"></script>'
-    return HTMLResponse(
-        page.replace("<head>", f"<head>{script}", 1), headers={"cache-control": "no-cache"}
-    )
+def page(name: str) -> Callable[[Request], Response]:
+    """Streamlit's document, which loads the page `name` beside Streamlit and not after it."""
+
+    def endpoint(_request: Request) -> Response:
+        document = STREAMLIT_PAGE.read_text()
+        script = f'<script type="module" src="./assets/{assets_digest()}/{name}-early.js"></script>'
+        return HTMLResponse(
+            document.replace("<head>", f"<head>{script}", 1), headers={"cache-control": "no-cache"}
+        )
+
+    return endpoint
 
 
 def create_app(
@@ -133,7 +138,7 @@ def create_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
-            Route("/timeline", timeline),
+            *[Route(f"/{name}", page(name)) for name in PAGES],
             *routes(),
         ],
         middleware=[

@@ -1,5 +1,6 @@
 """The page scripts in the browser, as a Streamlit component."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -11,7 +12,7 @@ STATIC = Path(__file__).with_name("static")
 # Streamlit runs a component's code from a blob: URL, which relative imports cannot start from.
 LOADER = """
 export default function ({ parentElement, data }) {
-  const script = new URL(`assets/${data.digest}/timeline.js`, document.baseURI).href;
+  const script = new URL(`assets/${data.digest}/${data.page}.js`, document.baseURI).href;
   import(script).then(({ mount }) => mount(parentElement));
 }
 """
@@ -19,7 +20,10 @@ export default function ({ parentElement, data }) {
 
 def timeline() -> None:
     """The Timeline; what it shows is told by the page's address."""
-    component = st.components.v2.component(
-        "hindsight-timeline", css=(STATIC / "timeline.css").read_text(), js=LOADER
-    )
-    component(key="timeline", data={"digest": assets_digest()})
+    _mount("timeline", sheets=["timeline.css"])
+
+
+def _mount(page: str, *, sheets: Sequence[str]) -> None:
+    css = "".join((STATIC / sheet).read_text() for sheet in sheets)
+    component = st.components.v2.component(f"hindsight-{page}", css=css, js=LOADER)
+    component(key=page, data={"digest": assets_digest(), "page": page})

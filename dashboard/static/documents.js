@@ -15,11 +15,10 @@ export const documentAddress = (name, params) =>
 // Who waits longer than a glance is told so.
 const BUSY_AFTER = 250;
 let waiting = 0;
-let announce = () => {};
+const listeners = [];
 
-export const onBusy = (listener) => {
-  announce = listener;
-};
+export const onBusy = (listener) => listeners.push(listener);
+const announce = (busy) => listeners.forEach((listener) => listener(busy));
 
 async function answered(address, signal) {
   let told = false;

@@ -9,8 +9,13 @@ const THEME = ["text-color", "background-color", "secondary-background-color", "
 // Another window or another theme has another place, and other colours.
 const seenIn = () => `${innerWidth} ${matchMedia("(prefers-color-scheme: dark)").matches}`;
 
-const sheet = fetch(new URL("timeline.css", import.meta.url)).then((answer) => answer.text());
 let preview = null;
+
+// The text of some of our style sheets.
+export async function styles(sheets) {
+  const answers = await Promise.all(sheets.map((name) => fetch(new URL(name, import.meta.url))));
+  return (await Promise.all(answers.map((answer) => answer.text()))).join("");
+}
 
 // Where Streamlit has put the view.
 export function rememberPlace(host) {
@@ -22,11 +27,11 @@ export function rememberPlace(host) {
 }
 
 // A place for the view to be shown in for now; none where nothing is known or Streamlit is quicker.
-export async function openPreview(tooLate) {
+export async function openPreview(tooLate, styled) {
   const place = JSON.parse(kept("place"));
   if (place?.seenIn !== seenIn()) return null;
-  const styles = new CSSStyleSheet();
-  styles.replaceSync(await sheet);
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(await styled);
   while (!tooLate() && !(await fontOf(place))) await nextFrame();
   if (tooLate()) return null;
   const root = h("div", {});
@@ -36,7 +41,7 @@ export async function openPreview(tooLate) {
   preview = h("div", {}, root);
   Object.assign(preview.style, { position: "fixed", inset: 0, zIndex: 1, overflow: "auto", background: place.theme["--st-background-color"] });
   const shadow = root.attachShadow({ mode: "open" });
-  shadow.adoptedStyleSheets = [styles];
+  shadow.adoptedStyleSheets = [sheet];
   document.body.append(preview);
   return shadow;
 }

@@ -1,75 +1,31 @@
 // The Timeline page: the finder beside the view that the address asks for.
 
 import { AggregateView } from "./aggregate.js";
-import { load, onBusy } from "./documents.js";
-import { alertBox, button, h, icon, number, scrollToTop, show } from "./dom.js";
+import { alertBox, h, icon, number, scrollToTop, show } from "./dom.js";
 import { Finder } from "./finder.js";
-import { setLooks } from "./looks.js";
-import { isLocal, localZone, setLocal, span } from "./moments.js";
-import { leavePreview, openPreview, rememberPlace } from "./preview.js";
+import { span } from "./moments.js";
+import { Page, onlyOne } from "./page.js";
 import { StoreView } from "./store.js";
 import { SwimlanesView } from "./swimlanes.js";
-import { current, entitle, onView } from "./view.js";
 
-const COUNTING = 500;
-const CALM = 5000;
-const DARK = 0.4;
+export const { prepare, mount } = onlyOne(() => new Timeline(), "timeline.css");
 
-// One for the whole document: Streamlit takes it away with its page and brings it back.
-let timeline = null;
-
-// Loads and draws the view before there is a place to show it, and shows it where it was last.
-export async function prepare() {
-  timeline = new Timeline();
-  await timeline.drawn;
-  const root = await openPreview(() => timeline.shown);
-  if (root) timeline.preview(root);
-}
-
-export function mount(root) {
-  timeline ??= new Timeline();
-  leavePreview(root.host, () => timeline.show(root));
-  requestAnimationFrame(() => rememberPlace(root.host));
-}
-
-class Timeline {
+class Timeline extends Page {
   constructor() {
-    this.finder = new Finder();
-    this.main = h("main", { class: "main", "aria-label": "Timeline" });
-    this.bar = h("div", { class: "bar" });
+    const finder = new Finder();
+    super("Timeline", finder.element);
+    this.finder = finder;
     this.notice = h("div", { class: "notice", role: "status" });
-    this.element = h("div", { class: "app" }, this.finder.element, h("div", { class: "stage" }, this.bar, this.main));
-    onBusy((busy) => this.main.setAttribute("aria-busy", busy));
     document.addEventListener("keydown", (event) => this.#key(event));
     // Streamlit has shortcuts of its own; letters typed into our fields are none of them.
     this.element.addEventListener("keydown", (event) => {
       if (isField(event.composedPath()[0])) event.stopPropagation();
     });
-    onView((view) => this.#isShown() && this.update(view));
-    this.#drawBar();
-    this.#learn();
-    this.drawn = this.update(current());
+    this.start();
   }
 
-  preview(root) {
-    root.append(this.element);
-    this.#followTheme(root.host);
-  }
-
-  show(root) {
-    const back = this.shown && this.element.parentNode !== root;
-    const focused = this.element.getRootNode().activeElement;
-    if (this.element.parentNode !== root) root.append(this.element);
-    focused?.focus({ preventScroll: true });
-    this.#followTheme(root.host ?? document.body);
-    this.shown = true;
-    if (back) this.update(current());
-    entitle();
-  }
-
-  // Until it was shown for the first time it is being made ready.
-  #isShown() {
-    return !this.shown || this.element.isConnected;
+  tools() {
+    return this.notice;
   }
 
   // Resolves when what the view shows has been drawn.
@@ -95,52 +51,19 @@ class Timeline {
     this.view = view;
   }
 
-  // What the store holds: its types and their looks, exact once all has been counted.
-  async #learn() {
-    let wait = CALM;
-    if (!this.#isShown()) {
-      setTimeout(() => this.#learn(), wait);
-      return;
-    }
-    try {
-      const store = await load("store", {});
-      const changed = JSON.stringify([store.looks, store.name]) !== JSON.stringify([this.store?.looks, this.store?.name]);
-      if (this.store?.empty && !store.empty) this.finder.reload();
-      this.store = store;
-      this.#drawWatermark(store.watermark);
-      this.finder.types(store.aggregate_types);
-      setLooks(store.looks);
-      if (changed) {
-        this.#drawBar();
-        this.view?.redraw();
-      }
-      this.view?.learn?.(store);
-      wait = store.complete ? CALM : COUNTING;
-    } catch (error) {
-      show(this.notice, alertBox(error.message));
-    }
-    setTimeout(() => (document.hidden ? this.#whenSeen() : this.#learn()), wait);
-  }
-
-  #whenSeen() {
-    document.addEventListener("visibilitychange", () => this.#learn(), { once: true });
-  }
-
-  #drawBar() {
-    const zone = (name, local) =>
-      button(name, { pressed: isLocal() === local ? "true" : "false", title: `Show times in ${name}`, onclick: () => this.#setZone(local) });
-    show(
-      this.bar,
-      h("span", { class: "store-name" }, h("bdi", {}, this.store?.name ?? "")),
-      this.notice,
-      h("div", { class: "segments", role: "group", "aria-label": "Time zone" }, zone("UTC", false), zone(localZone() === "UTC" ? "Local (UTC)" : localZone(), true)),
-    );
-  }
-
-  #setZone(local) {
-    setLocal(local);
-    this.#drawBar();
+  redraw() {
     this.view?.redraw();
+  }
+
+  learn(store, before) {
+    if (before?.empty && !store.empty) this.finder.reload();
+    this.#drawWatermark(store.watermark);
+    this.finder.types(store.aggregate_types);
+    this.view?.learn?.(store);
+  }
+
+  fail(error) {
+    show(this.notice, alertBox(error.message));
   }
 
   #drawWatermark(watermark) {
@@ -170,25 +93,6 @@ class Timeline {
     if (event.key === "Enter" && target instanceof Element && target.matches("a, button, summary")) return;
     if (this.view?.key?.(event.key)) event.preventDefault();
   }
-
-  // Streamlit's variables say which theme is on; nothing says it is dark but its background.
-  #followTheme(host) {
-    this.host = host;
-    const apply = () => {
-      const background = getComputedStyle(this.host).getPropertyValue("--st-background-color").trim();
-      this.element.classList.toggle("dark", lightness(background) < DARK);
-    };
-    apply();
-    if (this.themed) return;
-    this.themed = true;
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTimeout(apply, 100));
-  }
-}
-
-function lightness(colour) {
-  const hex = /^#([0-9a-f]{6})/i.exec(colour)?.[1];
-  const channels = hex ? [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)) : (colour.match(/\d+/g) ?? [255]).slice(0, 3).map(Number);
-  return Math.max(...channels) / 255;
 }
 
 const isField = (element) => element instanceof Element && element.matches("input, textarea, select, [contenteditable]");

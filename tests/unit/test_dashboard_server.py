@@ -45,11 +45,13 @@ def test_the_policy_lets_no_foreign_script_run(client: TestClient) -> None:
     assert "frame-ancestors 'none'" in policy
 
 
-def test_the_timeline_s_scripts_start_beside_streamlit_s(client: TestClient) -> None:
-    page = client.get("/timeline?aggregate=x")
+@pytest.mark.parametrize("name", ["timeline"])
+def test_a_page_s_scripts_start_beside_streamlit_s(client: TestClient, name: str) -> None:
+    page = client.get(f"/{name}?aggregate=x")
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["cache-control"] == "no-cache"
-    [script] = re.findall(r'<script type="module" src="\.(/assets/\w+/early\.js)">', page.text)
+    [script] = re.findall(r'<script type="module" src="\.(/assets/\w+/[\w-]+\.js)">', page.text)
+    assert script.endswith(f"/{name}-early.js")
     assert client.get(script).status_code == 200
     assert page.text.replace(f'<script type="module" src=".{script}"></script>', "") == (
         client.get("/").text
