@@ -23,6 +23,11 @@ def timeline() -> None:
     _mount("timeline", sheets=["timeline.css"])
 
 
+def monitoring() -> None:
+    """The Monitoring page; the address tells the range of time it shows."""
+    _mount("monitoring", sheets=["timeline.css", "monitoring.css"])
+
+
 def _mount(page: str, *, sheets: Sequence[str]) -> None:
     css = "".join((STATIC / sheet).read_text() for sheet in sheets)
     component = st.components.v2.component(f"hindsight-{page}", css=css, js=LOADER)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard import resources
+
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "pages"
 
@@ -22,5 +24,13 @@ def _every_parameter() -> list[tuple[str, str]]:
 st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg", layout="wide")
 st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
-page = st.navigation([st.Page(home, default=True, visibility="hidden"), timeline], position="top")
+# An event file has no metrics; who comes by its address is told so.
+monitoring = st.Page(
+    PAGES / "monitoring.py",
+    title="Monitoring",
+    url_path="monitoring",
+    visibility="visible" if resources.store() else "hidden",
+)
+root = st.Page(home, default=True, visibility="hidden")
+page = st.navigation([root, timeline, monitoring], position="top")
 page.run()

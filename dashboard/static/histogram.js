@@ -163,7 +163,7 @@ export class Histogram {
 
 // The heights of a bar's parts. What is there can be seen, however little it is beside the rest; what
 // that takes, the largest part gives, so that the bar is as high as its sum.
-function stacked(counts, scale) {
+export function stacked(counts, scale) {
   const heights = counts.map((count) => count && Math.max(count * scale, 1));
   const largest = heights.indexOf(Math.max(...heights));
   heights[largest] = Math.max(heights[largest] - (total(heights) - total(counts) * scale), Math.min(heights[largest], 1));

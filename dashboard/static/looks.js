@@ -30,10 +30,9 @@ export function shape(type, x, y, r) {
   return element;
 }
 
-// A type's name behind its mark, as lists and headings show it: drawn by the style sheet, for a page
-// of a list has many.
-export function typeName(type) {
-  const given = numberOf(type) ?? 0;
-  const drawn = `swatch ${look(type)} shape-${Math.floor(given / COLOURS) % SHAPES.length}`;
-  return h("span", { class: "type" }, h("i", { class: drawn, "aria-hidden": "true" }), h("bdi", {}, type));
-}
+// The mark before a type's name, drawn by the style sheet, for a page of a list has many.
+export const mark = (type) => `${look(type)} shape-${Math.floor((numberOf(type) ?? 0) / COLOURS) % SHAPES.length}`;
+
+// A type's name behind its mark, as lists and headings show it.
+export const typeName = (type) =>
+  h("span", { class: "type" }, h("i", { class: `swatch ${mark(type)}`, "aria-hidden": "true" }), h("bdi", {}, type));

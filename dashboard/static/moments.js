@@ -83,9 +83,10 @@ export function span(us) {
 }
 
 // `3 d ago`, `in 2 h`, `just now`: one unit, for a glance.
-export function relative(moment) {
-  const elapsed = (Date.now() - Date.parse(moment)) * 1000;
+export function ago(elapsed) {
   if (Math.abs(elapsed) < 1e6) return "just now";
   const text = span(Math.abs(elapsed)).split(" ").slice(0, 2).join(" ");
   return elapsed > 0 ? `${text} ago` : `in ${text}`;
 }
+
+export const relative = (moment) => ago((Date.now() - Date.parse(moment)) * 1000);

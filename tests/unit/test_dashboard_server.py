@@ -45,7 +45,7 @@ def test_the_policy_lets_no_foreign_script_run(client: TestClient) -> None:
     assert "frame-ancestors 'none'" in policy
 
 
-@pytest.mark.parametrize("name", ["timeline"])
+@pytest.mark.parametrize("name", ["timeline", "monitoring"])
 def test_a_page_s_scripts_start_beside_streamlit_s(client: TestClient, name: str) -> None:
     page = client.get(f"/{name}?aggregate=x")
     assert page.headers["content-type"].startswith("text/html")

@@ -1,0 +1,42 @@
+// The figures over the charts: a name, a value, and what makes the value mean something.
+
+import { h, number, show } from "./dom.js";
+import { bytes, rounded, seconds } from "./scale.js";
+
+const NONE = "–";
+
+export class Figures {
+  constructor() {
+    this.element = h("dl", { class: "figures" });
+  }
+
+  update(found) {
+    show(this.element, figures(found).map(([name, value, more]) => h("div", {}, h("dt", { class: "faint" }, name), h("dd", {}, h("strong", {}, value), h("small", { class: "faint" }, more)))));
+  }
+}
+
+function figures({ conflicts, saves, events, start, now, quantiles, level, levels, logged }) {
+  const [absorbed, escaped, appends] = [conflicts.absorbed, conflicts.escaped, saves].map(sum);
+  const detected = absorbed + escaped;
+  const happened = sum(Object.values(events).map(sum));
+  const { p50, p95 } = quantiles.save;
+  return [
+    ["Conflicts", rounded(detected), appends ? `${rounded((detected / appends) * 100)} per 100 saves` : "no saves"],
+    ["Escaped", rounded(escaped), detected ? `${share(escaped, detected)} seen by callers` : "none seen by callers"],
+    ["Absorbed", rounded(absorbed), detected ? `${share(absorbed, detected)} by retries` : "none by retries"],
+    ["Needless", number(logged.needless), `of ${number(logged.detected)} logged`],
+    ["Events per second", rounded((happened / Math.max(now - start, 1)) * 1e6), `${rounded(happened)} in this range`],
+    ["Save p95", p95 === null ? NONE : seconds(p95), p50 === null ? "no saves" : `p50 ${seconds(p50)}`],
+    ["Store size", level ? bytes(level.size) : NONE, level ? growth(level.size, levels.size) : "not measured"],
+    ["Feed lag", level ? number(level.feed_lag) : NONE, level ? `watermark ${seconds(level.watermark_age)} old` : "not measured"],
+  ];
+}
+
+function growth(size, sizes) {
+  const before = sizes.find((one) => one !== null) ?? size;
+  if (size === before) return "as before";
+  return `${size > before ? "+" : "−"}${bytes(Math.abs(size - before))} in this range`;
+}
+
+const share = (part, whole) => `${rounded((part / whole) * 100)}%`;
+const sum = (values) => values.reduce((all, value) => all + value, 0);
