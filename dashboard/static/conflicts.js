@@ -16,13 +16,13 @@ const VERDICTS = {
 };
 
 class Rows {
-  constructor({ title, note, kind, columns }) {
+  constructor({ title, note, kind, columns, nothing }) {
     this.columns = columns;
     this.body = h("tbody", {});
-    this.nothing = h("p", { class: "list-note faint" }, "No conflicts in this range.");
+    this.nothing = h("p", { class: "bare" }, nothing);
     const heads = columns.map(({ name, kind: column }) => h("th", { scope: "col", class: column }, name));
-    const table = h("table", { class: "list", "aria-label": title }, h("thead", {}, h("tr", {}, heads)), this.body);
-    this.frame = h("div", { class: "frame list-frame", tabindex: "0", role: "group", "aria-label": `${title}, scrollable` }, table, this.nothing);
+    this.table = h("table", { class: "list", "aria-label": title }, h("thead", {}, h("tr", {}, heads)), this.body);
+    this.frame = h("div", { class: "frame list-frame", tabindex: "0", role: "group", "aria-label": `${title}, scrollable` }, this.table, this.nothing);
     this.element = h("section", { class: `panel ${kind}` }, h("header", {}, h("h2", {}, title), h("span", { class: "faint" }, note)), this.frame);
   }
 
@@ -39,6 +39,7 @@ class Rows {
   redraw() {
     const { rows = [] } = this;
     this.nothing.hidden = rows.length > 0;
+    this.table.hidden = !rows.length;
     show(this.body, rows.map((row) => h("tr", {}, this.columns.map(({ cell, kind }) => h("td", { class: kind }, cell(row))))));
   }
 
@@ -78,5 +79,5 @@ const RECENT = [
   { name: "Had it to be?", kind: "c-verdict", cell: ({ verdict, weight }) => `${VERDICTS[verdict] ?? VERDICTS.unknown}${weight > 1 ? ` ×${number(weight)} alike` : ""}` },
 ];
 
-export const hottest = () => new Rows({ title: "Hottest aggregates", note: "most conflicts first", kind: "hottest", columns: HOTTEST });
-export const recent = () => new Rows({ title: "Recent conflicts", note: "newest first", kind: "recent", columns: RECENT });
+export const hottest = () => new Rows({ title: "Hottest aggregates", note: "most conflicts first", kind: "hottest", columns: HOTTEST, nothing: "No aggregate was written by two at once in this range" });
+export const recent = () => new Rows({ title: "Recent conflicts", note: "newest first", kind: "recent", columns: RECENT, nothing: "No conflict was logged in this range" });

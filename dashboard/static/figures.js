@@ -26,11 +26,13 @@ function figures({ conflicts, saves, events, start, now, quantiles, level, level
     ["Absorbed", rounded(absorbed), detected ? `${share(absorbed, detected)} by retries` : "none by retries"],
     ["Needless", number(logged.needless), `of ${number(logged.detected)} logged`],
     ["Events per second", rounded((happened / Math.max(now - start, 1)) * 1e6), `${rounded(happened)} in this range`],
-    ["Save p95", p95 === null ? NONE : seconds(p95), p50 === null ? "no saves" : `p50 ${seconds(p50)}`],
-    ["Store size", level ? bytes(level.size) : NONE, level ? growth(level.size, levels.size) : "not measured"],
-    ["Feed lag", level ? number(level.feed_lag) : NONE, level ? `watermark ${seconds(level.watermark_age)} old` : "not measured"],
+    ["Save p95", told(p95, seconds), told(p50, (value) => `p50 ${seconds(value)}`, "not measured")],
+    ["Store size", told(level?.size, bytes), told(level?.size, (size) => growth(size, levels.size), "not measured")],
+    ["Feed lag", told(level?.feed_lag, number), told(level?.watermark_age, (age) => `watermark ${seconds(age)} old`, "watermark not measured")],
   ];
 }
+
+const told = (value, text, otherwise = NONE) => (value === null || value === undefined ? otherwise : text(value));
 
 function growth(size, sizes) {
   const before = sizes.find((one) => one !== null) ?? size;

@@ -8,19 +8,18 @@ const SECOND = 1e6;
 // The line, and whether it tells of something old. `now` is the server's clock; `late` is whether no
 // answer came when one was due.
 export function freshness(found, { now, live, late }) {
-  if (late) return { text: `This picture is ${age(now - found.now)} old.`, stale: true };
-  const seen = live ? now : found.now;
-  const { text, stale } = sampled(found, seen);
-  const from = found.source.kind === "prometheus" ? `From Prometheus at ${found.source.name}. ` : "";
-  const held = live ? "" : ` Not live: as of ${stamp(iso(found.now), 0)} ${zoneName()}.`;
-  return { text: `${from}${text}${held}`, stale };
+  const old = now - found.now;
+  if (late) return { text: `This picture is ${age(old)} old.`, stale: true };
+  if (!live) return { text: `Not live: as of ${stamp(iso(found.now), 0)} ${zoneName()}, ${age(old)} ago.`, stale: old > STALE };
+  if (found.source.kind === "prometheus") return { text: `From Prometheus at ${found.source.name}.`, stale: false };
+  return sampled(found, now);
 }
 
-function sampled({ newest }, now) {
+// Old is what was old when it was asked for: until the next answer nobody knows of newer samples.
+function sampled({ newest, now: asked }, now) {
   if (!newest) return { text: "No samples yet: metrics appear when a process that holds the store does something.", stale: true };
-  const old = now - newest.at;
-  const text = `Last sample ${age(old)} ago from ${newest.process}`;
-  return old > STALE ? { text: `${text}: nothing has changed since, or nobody writes`, stale: true } : { text, stale: false };
+  const stale = asked - newest.at > STALE;
+  return { text: `Last sample ${age(now - newest.at)} ago from ${newest.process}${stale ? ": nothing has changed since, or nobody writes." : "."}`, stale };
 }
 
 const age = (elapsed) => span(Math.max(Math.floor(elapsed / SECOND), 0) * SECOND);

@@ -1,18 +1,21 @@
 // How many where: a table whose cells are the stronger in colour the more there are.
 
-import { h, number, show } from "./dom.js";
+import { h, number, shortened, show } from "./dom.js";
 
 const FAINTEST = 14;
+const LONGEST = 21;
+const LONGEST_ACROSS = 13;
 const KEYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 export class Heat {
   // `down` and `across` say what the rows and the columns are.
-  constructor({ title, down, across, kind }) {
+  constructor({ title, down, across, kind, nothing }) {
     Object.assign(this, { title, down, across });
     this.said = h("p", { class: "said faint", "aria-live": "polite" });
     this.table = h("table", { "aria-label": title });
-    this.note = h("p", { class: "faint" });
-    this.frame = h("div", { class: "frame", tabindex: "0", role: "group", "aria-label": `${title}, cell by cell with the arrow keys` }, this.table, this.note);
+    this.note = h("p", { class: "note faint" });
+    this.nothing = h("p", { class: "bare" }, nothing);
+    this.frame = h("div", { class: "frame", tabindex: "0", role: "group", "aria-label": `${title}, cell by cell with the arrow keys` }, this.table, this.note, this.nothing);
     this.element = h("section", { class: `panel heat ${kind}` }, h("header", {}, h("h2", {}, title), h("span", { class: "faint" }, `${down} down, ${across} across`)), this.said, this.frame);
     this.#listen();
     this.#say(null);
@@ -26,12 +29,13 @@ export class Heat {
     this.content = content;
     const { rows, columns, cells, note } = content;
     const most = Math.max(1, ...cells.flat().map((cell) => cell?.detected ?? 0));
-    this.table.hidden = !rows.length;
+    this.table.hidden = this.note.hidden = !rows.length;
+    this.nothing.hidden = rows.length > 0;
     this.table.style.setProperty("--columns", columns.length);
     show(
       this.table,
-      h("thead", {}, h("tr", {}, h("td", {}), columns.map(({ name, title }) => h("th", { scope: "col", title: title ?? name }, h("bdi", {}, name))))),
-      h("tbody", {}, rows.map(({ name }, row) => h("tr", {}, h("th", { scope: "row", title: name }, h("bdi", {}, name)), cells[row].map((cell) => drawnCell(cell, most))))),
+      h("thead", {}, h("tr", {}, h("td", {}), columns.map(({ name, title }) => h("th", { scope: "col", title: title ?? name }, h("bdi", {}, shortened(name, LONGEST_ACROSS)))))),
+      h("tbody", {}, rows.map(({ name }, row) => h("tr", {}, h("th", { scope: "row", title: name }, h("bdi", {}, shortened(name, LONGEST))), cells[row].map((cell) => drawnCell(cell, most))))),
     );
     show(this.note, note);
     this.#point();
@@ -84,13 +88,14 @@ const within = (index, list) => Math.min(Math.max(index, 0), list.length - 1);
 function drawnCell(cell, most) {
   if (!cell) return h("td", {}, h("span", { class: "unseen" }, "none"));
   const share = FAINTEST + (100 - FAINTEST) * Math.sqrt(cell.detected / most);
-  const [count, ...rest] = told(cell).split(" ");
   return h(
     "td",
     { class: cell.escaped ? "hot escaping" : "hot", style: `--share:${share.toFixed(1)}%`, title: told(cell) },
-    count,
-    h("span", { class: "unseen" }, ` ${rest.join(" ")}`),
+    h("span", { "aria-hidden": "true" }, short.format(cell.detected)),
+    h("span", { class: "unseen" }, told(cell)),
   );
 }
 
+// A cell has room for four digits at most.
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
 const told = (cell) => (cell ? `${number(cell.detected)} detected, ${number(cell.escaped)} escaped, ${number(cell.needless)} needless` : "none");

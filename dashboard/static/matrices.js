@@ -4,8 +4,8 @@ import { number, plural } from "./dom.js";
 import { iso, parts, stamp } from "./moments.js";
 
 const HOUR = 3600e6;
-const MOST_TYPES = 7;
-const MOST_COMMANDS = 12;
+const MOST_TYPES = 6;
+const MOST_COMMANDS = 10;
 const FEW_HOURS = 9;
 
 // Each hour of the range, also those without conflicts; the aggregate types with most conflicts.
@@ -21,7 +21,7 @@ export function hoursByType({ start, now, hours }) {
     rows.push({ name: `${plural(types.length - shown.length, "more type")}` });
     cells.push(row((type) => !shown.includes(type)));
   }
-  return { rows, columns: columns.map((hour) => hourName(hour, columns.length)), cells, note: hours.length ? null : "No conflicts in this range." };
+  return { rows, columns: columns.map((hour) => hourName(hour, columns.length)), cells, note: null };
 }
 
 function hourName(hour, count) {
@@ -41,7 +41,7 @@ export function losingByWinning({ pairs }) {
     rows: losing.map((name) => ({ name })),
     columns: winning.map((name) => ({ name: name ?? "not known" })),
     cells,
-    note: pairs.length ? note : "No conflicts in this range.",
+    note,
   };
 }
 

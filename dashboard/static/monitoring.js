@@ -35,9 +35,9 @@ class Monitoring extends Page {
     this.fresh = h("p", { class: "fresh-line" });
     this.problem = h("div", { class: "problem" });
     this.figures = new Figures();
-    this.conflicts = new Series({ title: "Conflicts over time", unit: "conflicts", scale: COUNT, bars: true, nothing: "No conflicts in this range" });
-    this.hours = new Heat({ title: "Conflicts by hour", down: "aggregate types", across: "hours", kind: "by-hour" });
-    this.pairs = new Heat({ title: "Who loses to whom", down: "losing commands", across: "winning ones", kind: "by-pair" });
+    this.conflicts = new Series({ title: "Conflicts over time", unit: "conflicts", scale: COUNT, bars: true, tall: true, nothing: "No conflicts in this range" });
+    this.hours = new Heat({ title: "Conflicts by hour", down: "aggregate types", across: "hours", kind: "by-hour", nothing: "No conflicts in this range" });
+    this.pairs = new Heat({ title: "Who loses to whom", down: "losing commands", across: "winning ones", kind: "by-pair", nothing: "No command lost to another in this range" });
     this.hottest = hottest();
     this.recent = recent();
     this.save = latency("Save");
@@ -111,6 +111,7 @@ class Monitoring extends Page {
 
   async #ask() {
     clearTimeout(this.timer);
+    this.main.classList.toggle("changing", this.found?.range !== this.range);
     try {
       const found = await this.#asked.run((signal) => load("monitoring", { range: this.range }, signal));
       // Another question has been asked meanwhile, and goes on from there.

@@ -28,7 +28,7 @@ export function bytes(value) {
   return `${rounded(value / 1000 ** power)} ${SIZES[power]}`;
 }
 
-export const seconds = (value) => (value < 1 ? `${rounded(value * 1000)} ms` : value < 100 ? `${rounded(value)} s` : span(Math.round(value) * 1e6));
+export const seconds = (value) => (value && value < 1 ? `${rounded(value * 1000)} ms` : value < 100 ? `${rounded(value)} s` : span(Math.round(value) * 1e6));
 
 export const COUNT = { whole: true, text: counted };
 export const MILLISECONDS = { whole: false, text: (value) => `${rounded(value)} ms` };

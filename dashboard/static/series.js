@@ -7,6 +7,7 @@ import { iso, parts, stamp, zoneName } from "./moments.js";
 import { marks } from "./scale.js";
 
 const HEIGHT = 168;
+const TALL = 212;
 const HEAD = 8;
 const FOOT = 36;
 const LEFT = 58;
@@ -16,17 +17,18 @@ const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -I
 
 export class Series {
   // `scale` says how values are marked and told, `nothing` what is said where there are none.
-  constructor({ title, unit, scale, bars = false, nothing = "Nothing was measured in this range" }) {
-    Object.assign(this, { title, scale, bars, nothing });
+  constructor({ title, unit, scale, bars = false, tall = false, nothing = "Nothing was measured in this range" }) {
+    Object.assign(this, { title, scale, bars, nothing, height: tall ? TALL : HEIGHT });
+    const { height } = this;
     this.moment = null;
     this.unit = h("span", { class: "faint" }, unit);
     this.time = h("span", { class: "faint right" });
     this.legend = h("ul", { class: "legend" });
     this.spoken = h("p", { class: "unseen", "aria-live": "polite" });
-    this.band = s("rect", { class: "band", visibility: "hidden", y: HEAD, height: HEIGHT - HEAD - FOOT });
+    this.band = s("rect", { class: "band", visibility: "hidden", y: HEAD, height: height - HEAD - FOOT });
     this.picture = s("g", {});
-    this.svg = s("svg", { role: "img", tabindex: "0", class: "chart", height: HEIGHT }, this.band, this.picture);
-    this.frame = h("div", { class: "series-frame", style: `height:${HEIGHT}px` }, this.svg);
+    this.svg = s("svg", { role: "img", tabindex: "0", class: "chart", height }, this.band, this.picture);
+    this.frame = h("div", { class: "series-frame", style: `height:${height}px` }, this.svg);
     this.element = h("section", { class: "panel" }, h("header", {}, h("h2", { title }, title), this.unit, this.time), this.frame, this.legend, this.spoken);
     this.observer = new ResizeObserver(() => this.frame.clientWidth !== this.width && this.draw());
     this.observer.observe(this.frame);
@@ -51,7 +53,7 @@ export class Series {
     this.width = width;
     const { start, step, steps, rows } = this.content;
     this.svg.setAttribute("width", width);
-    this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
     this.svg.setAttribute("aria-label", this.#described());
     this.axis = new Axis([[start, 0], [start + step * steps, 1]], LEFT, width - LEFT - RIGHT);
     const most = this.bars ? highest(summed(rows, steps)) : highest(rows.flatMap((row) => row.values));
@@ -65,12 +67,16 @@ export class Series {
     this.#point();
   }
 
+  get #foot() {
+    return this.height - FOOT;
+  }
+
   #y(value, scale) {
-    return HEIGHT - FOOT - (value / scale.at(-1)) * (HEIGHT - FOOT - HEAD);
+    return this.#foot - (value / scale.at(-1)) * (this.#foot - HEAD);
   }
 
   #grid(scale) {
-    const foot = HEIGHT - FOOT;
+    const foot = this.#foot;
     return s(
       "g",
       { class: "grid" },
@@ -89,19 +95,19 @@ export class Series {
   }
 
   #nothing() {
-    const middle = HEAD + (HEIGHT - FOOT - HEAD) / 2;
+    const middle = (HEAD + this.#foot) / 2;
     return s("text", { class: "nothing", x: (LEFT + this.width - RIGHT) / 2, y: middle, dy: "0.3em", "text-anchor": "middle" }, this.nothing);
   }
 
   // One path a row: its parts of all bars, each upon the rows before it.
   #stacks(scale) {
     const { start, step, steps, rows } = this.content;
-    const perUnit = (HEIGHT - FOOT - HEAD) / scale.at(-1);
+    const perUnit = (this.#foot - HEAD) / scale.at(-1);
     const paths = rows.map(() => "");
     for (let at = 0; at < steps; at += 1) {
       const [left, right] = [this.axis.at(start + at * step), this.axis.at(start + (at + 1) * step)];
       const gap = right - left > GAP_FROM ? 0.5 : 0;
-      let y = HEIGHT - FOOT;
+      let y = this.#foot;
       stacked(rows.map((row) => row.values[at] ?? 0), perUnit).forEach((height, row) => {
         if (!height) return;
         paths[row] += `M${fixed(left + gap)} ${fixed(y)}H${fixed(right - gap)}v${fixed(-height)}H${fixed(left + gap)}z`;
