@@ -3,6 +3,7 @@
 import { h, number, shortened, show } from "./dom.js";
 
 const FAINTEST = 14;
+const FEW = 12;
 const LONGEST = 21;
 const LONGEST_ACROSS = 13;
 const KEYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
@@ -32,6 +33,7 @@ export class Heat {
     this.table.hidden = this.note.hidden = !rows.length;
     this.nothing.hidden = rows.length > 0;
     this.table.style.setProperty("--columns", columns.length);
+    this.table.classList.toggle("dense", columns.length > FEW);
     show(
       this.table,
       h("thead", {}, h("tr", {}, h("td", {}), columns.map(({ name, title }) => h("th", { scope: "col", title: title ?? name }, h("bdi", {}, shortened(name, LONGEST_ACROSS)))))),
@@ -91,11 +93,12 @@ function drawnCell(cell, most) {
   return h(
     "td",
     { class: cell.escaped ? "hot escaping" : "hot", style: `--share:${share.toFixed(1)}%`, title: told(cell) },
-    h("span", { "aria-hidden": "true" }, short.format(cell.detected)),
+    h("span", { "aria-hidden": "true" }, short(cell.detected)),
     h("span", { class: "unseen" }, told(cell)),
   );
 }
 
-// A cell has room for four digits at most.
-const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
+// A cell has room for four signs at most.
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 2 });
+const short = (count) => (count < 1000 ? number(count) : compact.format(count));
 const told = (cell) => (cell ? `${number(cell.detected)} detected, ${number(cell.escaped)} escaped, ${number(cell.needless)} needless` : "none");

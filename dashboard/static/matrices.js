@@ -21,13 +21,14 @@ export function hoursByType({ start, now, hours }) {
     rows.push({ name: `${plural(types.length - shown.length, "more type")}` });
     cells.push(row((type) => !shown.includes(type)));
   }
-  return { rows, columns: columns.map((hour) => hourName(hour, columns.length)), cells, note: null };
+  const many = columns.length > FEW_HOURS;
+  return { rows, columns: columns.map((hour) => hourName(hour, many)), cells, many };
 }
 
-function hourName(hour, count) {
+function hourName(hour, many) {
   const part = parts(iso(hour));
   const [hours, minutes] = [part.hour, part.minute].map((value) => String(value).padStart(2, "0"));
-  return { name: count > FEW_HOURS ? hours : `${hours}:${minutes}`, title: `the hour from ${stamp(iso(hour))}` };
+  return { name: many ? hours : `${hours}:${minutes}`, title: `the hour from ${stamp(iso(hour))}` };
 }
 
 // The losing and the winning commands with most conflicts; how many lie outside is told.

@@ -21,7 +21,6 @@ const SECOND = 1000;
 // An answer that takes as long as three questions is late.
 const LATE = 3;
 const MOST_TYPES = 8;
-const MANY_HOURS = 9;
 const QUANTILES = ["p50", "p95", "p99"];
 
 export const { prepare, mount } = onlyOne(() => new Monitoring(), "timeline.css", "monitoring.css");
@@ -48,7 +47,17 @@ class Monitoring extends Page {
     this.age = new Series({ title: "Watermark age", unit: "seconds", scale: SECONDS });
     this.size = new Series({ title: "Store size", unit: "bytes", scale: BYTES });
     this.overview = panels(this.conflicts, this.hours);
-    this.content = h(
+    this.unmeasured = howToFill();
+    this.content = this.#arranged();
+    this.unmeasured.hidden = this.content.hidden = true;
+    show(this.main, h("div", { class: "state" }, this.fresh, this.problem), this.unmeasured, this.content);
+    document.addEventListener("visibilitychange", () => this.#live && this.isShown() && !document.hidden && this.#ask());
+    setInterval(() => this.isShown() && !document.hidden && this.#tick(), SECOND);
+    this.start();
+  }
+
+  #arranged() {
+    return h(
       "div",
       { class: "monitored" },
       this.figures.element,
@@ -58,12 +67,6 @@ class Monitoring extends Page {
       this.latency,
       panels(this.events, this.lag, this.age, this.size),
     );
-    this.empty = h("div", {});
-    this.content.hidden = true;
-    show(this.main, h("div", { class: "state" }, this.fresh, this.problem), this.empty, this.content);
-    document.addEventListener("visibilitychange", () => this.#live && this.isShown() && !document.hidden && this.#ask());
-    setInterval(() => this.isShown() && !document.hidden && this.#tick(), SECOND);
-    this.start();
   }
 
   tools() {
@@ -80,17 +83,11 @@ class Monitoring extends Page {
     this.range = view.range ?? USUAL;
     this.view = view;
     this.drawBar();
-    if (Object.hasOwn(RANGES, this.range)) {
-      await this.#ask();
-      return;
-    }
-    this.#stop();
-    this.#refuse(`range: '${this.range.slice(0, 40)}' is none of ${Object.keys(RANGES).join(", ")}; correct the address`);
+    await this.#ask();
   }
 
   redraw() {
     if (!this.found) return;
-    for (const drawn of this.#series()) drawn.draw();
     this.hottest.redraw();
     this.recent.redraw();
     this.#draw();
@@ -100,17 +97,13 @@ class Monitoring extends Page {
     return this.view?.live !== "0";
   }
 
-  #series() {
-    return [this.conflicts, this.save, this.replay, ...this.#handlers.values(), this.events, this.lag, this.age, this.size];
-  }
-
-  #stop() {
-    clearTimeout(this.timer);
-    this.#asked.cancel();
-  }
-
   async #ask() {
     clearTimeout(this.timer);
+    if (!Object.hasOwn(RANGES, this.range)) {
+      this.#asked.cancel();
+      this.#refuse(alertBox(`range: '${this.range.slice(0, 40)}' is none of ${Object.keys(RANGES).join(", ")}; correct the address`));
+      return;
+    }
     this.main.classList.toggle("changing", this.found?.range !== this.range);
     try {
       const found = await this.#asked.run((signal) => load("monitoring", { range: this.range }, signal));
@@ -119,7 +112,7 @@ class Monitoring extends Page {
       this.#take(found);
     } catch (error) {
       if (error.kind === "NotFound") {
-        this.#refuse(null, "An event file has no metrics; open a store to watch it.");
+        this.#refuse(h("p", {}, "An event file has no metrics; open a store to watch it."));
         return;
       }
       this.#complain(error);
@@ -131,10 +124,11 @@ class Monitoring extends Page {
     this.found = found;
     this.received = performance.now();
     this.failed = false;
-    const empty = isEmpty(found);
+    // The conflict log is quicker than the first sample.
+    const unmeasured = found.source.kind === "samples" && !found.newest && !found.logged.detected;
     show(this.problem);
-    show(this.empty, empty ? howToFill() : null);
-    this.content.hidden = empty;
+    this.unmeasured.hidden = !unmeasured;
+    this.content.hidden = unmeasured;
     this.#draw();
   }
 
@@ -145,11 +139,11 @@ class Monitoring extends Page {
     this.#tick();
   }
 
-  #refuse(problem, line = null) {
+  // There is no picture to show, only why.
+  #refuse(why) {
     this.found = null;
-    this.content.hidden = true;
-    show(this.problem, problem && alertBox(problem));
-    show(this.empty, line && h("p", {}, line));
+    this.unmeasured.hidden = this.content.hidden = true;
+    show(this.problem, why);
     show(this.fresh);
   }
 
@@ -162,7 +156,7 @@ class Monitoring extends Page {
     this.figures.update(found);
     drawn(this.conflicts, ["escaped", "absorbed"].map((kind) => ({ name: capital(kind), kind, values: found.conflicts[kind] })), `conflicts in each ${each}`);
     const hours = hoursByType(found);
-    this.overview.classList.toggle("wide", hours.columns.length > MANY_HOURS);
+    this.overview.classList.toggle("wide", hours.many);
     this.hours.update(hours);
     this.pairs.update(losingByWinning(found));
     this.hottest.update(found.hottest, now);
@@ -222,8 +216,6 @@ function byType({ events, steps }) {
   const values = Array.from({ length: steps }, (_, at) => total(others.map(([, counts]) => counts[at])));
   return [...rows, { name: plural(others.length, "other type"), kind: "look-none", values }];
 }
-
-const isEmpty = ({ source, newest }) => source.kind === "samples" && !newest;
 
 function howToFill() {
   return h(
