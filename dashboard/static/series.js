@@ -117,7 +117,7 @@ export class Series {
     return paths.map((path, row) => s("path", { class: `area ${rows[row].kind}`, d: path }));
   }
 
-  // Where nothing was measured the line is interrupted; a value alone is a dot.
+  // Where nothing was measured the line is interrupted; a value alone is a short stroke.
   #line({ kind, values }, scale) {
     const { start, step } = this.content;
     let path = "";
@@ -125,7 +125,7 @@ export class Series {
       if (value === null) return;
       const x = fixed(this.axis.at(start + (at + 0.5) * step));
       path += `${(values[at - 1] ?? null) === null ? "M" : "L"}${x} ${fixed(this.#y(value, scale))}`;
-      if ((values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null) path += "h0.01";
+      if ((values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null) path += "m-2.5 0h5";
     });
     return s("path", { class: `line ${kind}`, d: path });
   }
