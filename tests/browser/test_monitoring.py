@@ -439,11 +439,14 @@ def test_the_page_breaks_no_rule_and_fits(
         shown(page, f"{address}?range={document['range']}", document)
         expect(page.locator(".fresh-line")).not_to_be_empty()
         page.wait_for_timeout(300)
-        results = Axe().run(page, options=WCAG)
-        found[name] = [
-            (violation["id"], [node["html"] for node in violation["nodes"]])
-            for violation in results.response["violations"]
-        ]
         assert main(page).evaluate(OVERFLOWING) == []
+        # Seconds where there is much: once in each theme and at each width.
+        if name != "huge" or (theme == "light") == (width == 1440):
+            results = Axe().run(page, options=WCAG)
+            found[name] = [
+                (violation["id"], [node["html"] for node in violation["nodes"]])
+                for violation in results.response["violations"]
+            ]
         page.unroute_all()
-    assert found == {name: [] for name in documents}
+    assert found == {name: [] for name in found}
+    assert "busy" in found
