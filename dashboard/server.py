@@ -65,6 +65,7 @@ def _opened(location: str) -> Iterator[tuple[EventSource, Hindsight | None]]:
     """The events there, and the store they are in; a file is none."""
     if "://" in location:
         with Hindsight(location, read_only=True) as store:
+            _ = store.history  # a wrong setting is told before anything is shown
             yield store.log, store
     else:
         with NdjsonSource(location) as source:

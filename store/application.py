@@ -1,9 +1,10 @@
 """The store as a service opens it: settings in, wired parts out, one per process."""
 
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Self
@@ -41,6 +42,7 @@ from store.snapshots import Snapshots
 from store.sources import EventSource
 from store.sources.ndjson import NdjsonSource
 from store.subscription import follow
+from store.verdicts import Judge
 
 ASIDE_LIMIT = 1.0
 """Seconds that a statement of what only watches may take."""
@@ -58,7 +60,8 @@ class Hindsight:
     over 30 seconds. `on_conflict` is told of each conflict, once its outcome is known; what it
     raises is logged. With `snapshots` off (by default what `EVENT_STORE_SNAPSHOTS` says, else on)
     none is used or taken: that changes costs, not answers. `metrics` is where it is counted and
-    timed: True means in prometheus_client's default registry, False not at all.
+    timed: True means in prometheus_client's default registry; with False nothing is, and
+    no conflict is logged. An append in the caller's transaction counts, whatever becomes of that.
 
     Raises:
         SchemaError: there is no store at `url`, or its schema does not fit this code.
@@ -90,22 +93,24 @@ class Hindsight:
         self._open = ExitStack()
         self._open.callback(self.database.close)
         self._open.callback(self._aside.close)
+        # Who forgets to close a store, or just ends, leaves no thread and no conflict behind.
+        weakref.finalize(self, self._open.close)
+        self._settings = settings
         try:
             check_schema(self.database)
-            self.history = self._history(settings.prometheus_url, display_name(parsed))
+            self.log = EventLog(
+                self.database,
+                name=display_name(parsed),
+                clock=clock,
+                outcome_timeout=outcome_timeout,
+            )
+            self._expose_reading()
+            self._measure(metrics)
+            enabled = settings.snapshots if snapshots is None else snapshots
+            self._wire(enabled=enabled, writable=not read_only, on_conflict=on_conflict)
         except Exception:
             self._open.close()
             raise
-        self.log = EventLog(
-            self.database,
-            name=display_name(parsed),
-            clock=clock,
-            outcome_timeout=outcome_timeout,
-        )
-        self._expose_reading()
-        self._measure(metrics, settings.metrics_folder)
-        enabled = settings.snapshots if snapshots is None else snapshots
-        self._wire(enabled=enabled, writable=not read_only, on_conflict=on_conflict)
 
     def _expose_reading(self) -> None:
         log = self.log
@@ -119,18 +124,16 @@ class Hindsight:
         self.watermark = log.watermark
         self.follow = partial(follow, log)
 
-    def _measure(self, metrics: Metrics | bool, folder: str | None) -> None:  # noqa: FBT001 (as given)
+    def _measure(self, metrics: Metrics | bool) -> None:  # noqa: FBT001 (as given)
         self.measured = metrics is not False
         if isinstance(metrics, Metrics):
             self.metrics = metrics
         else:
             self.metrics = of_process() if metrics else Metrics(CollectorRegistry())
-        self._metrics_folder = folder
         self._gauges = StoreGauges(self._aside, backend=self._aside.engine.url.get_backend_name())
-        self.metrics.watch(self._gauges.collect)
-        self._open.callback(self.metrics.unwatch, self._gauges.collect)
-        if self.measured:
-            self._open.callback(self.metrics.pool.set, 0)
+        watched = (self._gauges.collect, partial(getattr, self.database.connections, "in_use"))
+        self.metrics.watch(*watched)
+        self._open.callback(self.metrics.unwatch, *watched)
         aggregates = list(self.domains.aggregates)
         self.metrics.declare(
             aggregate_types=[each.aggregate_type for each in aggregates],
@@ -152,7 +155,8 @@ class Hindsight:
             )
         self.recorder: Recorder | None = None
         if self.measured and writable:
-            self.recorder = Recorder(self._aside, domains, metrics)
+            snapshots = Snapshots(self._aside, domains, enabled=enabled)
+            self.recorder = Recorder(self._aside, metrics, Judge(self._aside, domains, snapshots))
             self._open.callback(self.recorder.close)
         tell = ConflictTeller(
             hook=on_conflict,
@@ -172,14 +176,20 @@ class Hindsight:
             domains,
             self.snapshots,
             tell=tell,
-            attempted=metrics.attempts.observe,
+            attempted=metrics.attempted,
         )
         self.execute = executor.execute
 
-    def _history(self, prometheus_url: str | None, name: str) -> MetricHistory:
-        if prometheus_url is not None:
-            return PrometheusHistory(prometheus_url)
-        return SampledHistory(self.database, name=name)
+    @cached_property
+    def history(self) -> MetricHistory:
+        """The metrics over time, as EVENT_STORE_PROMETHEUS_URL keeps them, else the store.
+
+        Raises:
+            InvalidSetting: it is no address.
+        """
+        if self._settings.prometheus_url is not None:
+            return PrometheusHistory(self._settings.prometheus_url)
+        return SampledHistory(self.database, name=self.info.name)
 
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them, for an answer of `store.CONTENT_TYPE`.
@@ -187,9 +197,7 @@ class Hindsight:
         Those of all processes of a service, where PROMETHEUS_MULTIPROC_DIR names a folder that they
         share.
         """
-        if self.measured:
-            self.metrics.pool.set(self.database.connections.in_use)
-        return self.metrics.exposition(self._metrics_folder)
+        return self.metrics.exposition(self._settings.metrics_folder)
 
     def levels(self) -> Levels | None:
         """How the store stands, some seconds old; None where the database could not be asked."""

@@ -13,6 +13,7 @@ EventStoreError
 │   └── AggregateTypeMismatch           the aggregate id belongs to another type
 ├── OutcomeUnknown                      the connection died and nobody answered since
 ├── StoreUnavailable                    the database cannot be reached
+│   └── StatementTimeout                a statement took longer than it may
 ├── MetricsUnavailable                  who keeps the metrics does not answer
 ├── SchemaError                         the database's schema does not fit this code
 ├── AccessDenied                        the database role may not do this
@@ -132,6 +133,10 @@ class OutcomeUnknown(EventStoreError):
 
 class StoreUnavailable(EventStoreError):
     """The database cannot be reached; nothing was written."""
+
+
+class StatementTimeout(StoreUnavailable):
+    """The database ended a statement that took longer than it may."""
 
 
 class MetricsUnavailable(EventStoreError):

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from threading import Lock
+from threading import Lock, Thread
 from time import monotonic
 
 from msgspec import Struct
@@ -13,12 +13,14 @@ from prometheus_client.metrics_core import Metric
 from sqlalchemy import select
 
 from store.database import Database
-from store.errors import EventStoreError
+from store.errors import EventStoreError, StatementTimeout
 from store.reader import EventReader
 
 _log = logging.getLogger(__name__)
 
 LARGEST = 20
+TIME_LIMIT = 1.0
+"""Seconds that who asks waits for a reading; else the last one is the answer."""
 FRESH_FOR = 5.0
 """Seconds; who asks again sooner gets the same answer."""
 SHARE = 20
@@ -43,7 +45,10 @@ class StoreGauges:
     def __init__(self, database: Database, *, backend: str) -> None:
         self._database = database
         self._backend = backend
+        self._reader = EventReader(database, name="")
         self._levels: Levels | None = None
+        self._reading: Thread | None = None
+        self._failure: str | None = None
         self._again = 0.0
         self._lock = Lock()
 
@@ -57,40 +62,56 @@ class StoreGauges:
         return (build,) if levels is None else (build, *gauge_families(levels))
 
     def levels(self) -> Levels | None:
-        """The newest levels; None before the first could be read."""
-        # Of two that ask at once one reads, and the other takes what is there.
-        if monotonic() >= self._again and self._lock.acquire(blocking=False):
-            try:
-                self._read()
-            finally:
-                self._lock.release()
+        """The newest levels; None before the first could be read.
+
+        Waits for a reading for `TIME_LIMIT` seconds at most, though the database may not answer.
+        """
+        with self._lock:
+            if monotonic() >= self._again and self._reading is None:
+                self._reading = Thread(target=self._read, name="hindsight-gauges", daemon=True)
+                self._reading.start()
+            reading = self._reading
+        if reading is not None:
+            reading.join(TIME_LIMIT)
         return self._levels
 
     def _read(self) -> None:
         started = monotonic()
         try:
-            self._levels = _levels(self._database)
+            self._levels = self._with(self._levels)
+            self._failure = None
         except EventStoreError as error:
-            _log.warning("the store's gauges keep their last values: %s", error)
-        ended = monotonic()
-        self._again = ended + max(FRESH_FOR, SHARE * (ended - started))
+            if str(error) != self._failure:
+                _log.warning("the store's gauges keep their last values: %s", error)
+            self._failure = str(error)
+        finally:
+            ended = monotonic()
+            with self._lock:
+                self._again = ended + max(FRESH_FOR, SHARE * (ended - started))
+                self._reading = None
 
+    def _with(self, before: Levels | None) -> Levels:
+        """The levels now; who is largest is what it was before, where it takes too long to know."""
+        watermark = self._reader.watermark()
+        since = None if watermark.holder is None else watermark.holder.since
+        return Levels(
+            size=self._database.bytes_used(),
+            feed_lag=max(self._database.visible_position() - watermark.position, 0),
+            watermark_age=0.0 if since is None else (datetime.now(UTC) - since).total_seconds(),
+            largest=self._largest(() if before is None else before.largest),
+        )
 
-def _levels(database: Database) -> Levels:
-    heads = database.tables.tables["aggregates"]
-    largest = (
-        select(heads.c.aggregate_id, heads.c.version)
-        .order_by(heads.c.version.desc(), heads.c.aggregate_id)
-        .limit(LARGEST)
-    )
-    watermark = EventReader(database, name="").watermark()
-    since = None if watermark.holder is None else watermark.holder.since
-    return Levels(
-        size=database.bytes_used(),
-        feed_lag=max(database.visible_position() - watermark.position, 0),
-        watermark_age=0.0 if since is None else (datetime.now(UTC) - since).total_seconds(),
-        largest=[(row[0], row[1]) for row in database.select(largest)],
-    )
+    def _largest(self, before: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        heads = self._database.tables.tables["aggregates"]
+        largest = (
+            select(heads.c.aggregate_id, heads.c.version)
+            .order_by(heads.c.version.desc(), heads.c.aggregate_id)
+            .limit(LARGEST)
+        )
+        try:
+            return [(row[0], row[1]) for row in self._database.select(largest)]
+        except StatementTimeout:
+            return before
 
 
 def gauge_families(levels: Levels) -> Iterable[Metric]:

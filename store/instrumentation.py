@@ -24,7 +24,7 @@ from store.errors import (
 )
 from store.folding import Step
 from store.log import EventLog
-from store.metrics import Found, Metrics, Replayed, Saved
+from store.metrics import Found, Met, Metrics, Replayed, Saved
 from store.records import Append, Appended, Axis, Context, NewEvent
 from store.repository import Loaded, Repository
 from store.snapshots import Snapshots
@@ -98,8 +98,7 @@ class ConflictTeller:
         self._record = record
 
     def __call__(self, conflict: Conflict, lost: Lost) -> None:
-        self._metrics.conflicts.inc()
-        self._metrics.outcomes[conflict.outcome].of(conflict.aggregate_type).inc()
+        self._metrics.met(Met(conflict.outcome, conflict.aggregate_type))
         if self._record is not None:
             self._record(conflict, lost)
         if self._hook is None:
@@ -149,11 +148,13 @@ class TellingLog:
         connection: Connection | None = None,
     ) -> tuple[Appended, ...]:
         """See `EventLog.append_all`."""
+        appends = tuple(appends)
         try:
             return self._log.append_all(appends, context=context, connection=connection)
         except VersionConflict as met:
-            [lost] = [each for each in appends if each.aggregate_id == met.aggregate_id]
-            self._escaped(met, lost.aggregate_type, lost.events, context)
+            for lost in appends:
+                if lost.aggregate_id == met.aggregate_id:
+                    self._escaped(met, lost.aggregate_type, lost.events, context)
             raise
 
     def _escaped(
@@ -236,18 +237,25 @@ class MeasuredRepository(Repository):
         go_on: bool = False,
     ) -> Iterator[Step]:
         """See `Repository.replay`; counted when it is through, or has failed."""
-        started = perf_counter()
-        events = 0
-        try:
-            for step in super().replay(
-                aggregate_id, version=version, as_of=as_of, axis=axis, go_on=go_on
-            ):
-                events += 1
-                yield step
-        except EventStoreError as error:
-            self._failed(error, started)
-            raise
-        self._metrics.replayed(Replayed(perf_counter() - started, events))
+        found = super().replay(aggregate_id, version=version, as_of=as_of, axis=axis, go_on=go_on)
+        return self._walked(found)
+
+    def _walked(self, found: Iterator[Step]) -> Iterator[Step]:
+        """The steps; what is done between two of them is not the replay's time."""
+        events, seconds = 0, 0.0
+        while True:
+            started = perf_counter()
+            try:
+                step = next(found, None)
+            except EventStoreError as error:
+                self._failed(error, started - seconds)
+                raise
+            seconds += perf_counter() - started
+            if step is None:
+                break
+            events += 1
+            yield step
+        self._metrics.replayed(Replayed(seconds, events))
 
     def _found(self, loaded: Loaded[Any]) -> Found | None:
         if loaded.source == "snapshot":
@@ -281,6 +289,6 @@ class MeasuredSnapshots(Snapshots):
         try:
             super().keep(aggregate, aggregate_id, version=version, state=state)
         except Exception:
-            self._metrics.snapshots_failed.inc()
+            self._metrics.snapshot(kept=False)
             raise
-        self._metrics.snapshots_taken.inc()
+        self._metrics.snapshot(kept=True)

@@ -1,6 +1,6 @@
 """What the metrics of all of a store's processes were over time, whoever kept them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol, TypeAlias
 
@@ -103,3 +103,12 @@ def quantile(rank: float, buckets: Mapping[float, float]) -> float | None:
             return below + (bound - below) * share
         below, counted = bound, max(buckets[bound], counted)
     return below
+
+
+def filled(buckets: Mapping[float, float], bounds: Iterable[float]) -> Mapping[float, float]:
+    """The buckets with those of all `bounds`: what is not told has as many as the one below it."""
+    told, count = dict(buckets), 0.0
+    for bound in sorted({*buckets, *bounds, float("inf")}):
+        count = max(count, buckets.get(bound, 0.0))
+        told[bound] = count
+    return told

@@ -4,12 +4,13 @@ The names are a contract with dashboards and alerts. Labels are bounded: values 
 outside are the known ones, 50 others, and `other`.
 """
 
+import logging
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from threading import Lock
 from time import perf_counter
@@ -20,6 +21,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from store.conflict import Outcome
+
+_log = logging.getLogger(__name__)
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
@@ -35,6 +40,7 @@ SECONDS = (
 _EVENTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000, 100_000)
 _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 _MOST_WAITING = 1_000
+_CONFLICTS = "event_store_conflicts_total"
 _ATTEMPTS = (1, 2, 3, 4, 5, 7, 10)
 
 M = TypeVar("M")
@@ -104,11 +110,19 @@ class Replayed(NamedTuple):
     unread: str | None = None
 
 
+class Met(NamedTuple):
+    """A version conflict."""
+
+    outcome: Outcome
+    aggregate_type: str
+
+
 class Metrics:
     """The metrics of a process in a registry. Safe to share between threads.
 
-    Stores that share it are counted together. Appends and loads only leave word, which costs them
-    a tenth of what counting would; they are counted when somebody looks, and each second.
+    Stores that share it are counted together. Who works only leaves word, which costs a tenth of
+    what counting would, and cannot fail; it is counted when somebody looks, and each second.
+    `sampled` is what has been written down as a sample.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -118,12 +132,17 @@ class Metrics:
         self._counting = Lock()
         self._saved: deque[Saved] = deque()
         self._replayed: deque[Replayed] = deque()
+        self._met: deque[Met] = deque()
+        self._attempts: deque[float] = deque()
+        self._snapshots: deque[bool] = deque()
         # Asked first of all in the registry: so what waits is counted before anything is told.
         self._gauges = _Gauges(self.count)
+        self._in_use: list[Callable[[], int]] = []
         registry.register(self._gauges)
         self._define_writing()
         self._define_conflicts()
         self._define_reading()
+        self.sampled = self.values()
 
     def _define_writing(self) -> None:
         events = self._counter("event_store_events", "Events appended.", "event_type")
@@ -146,7 +165,7 @@ class Metrics:
         )
 
     def _define_conflicts(self) -> None:
-        self.conflicts = self._counter(
+        self._conflicts = self._counter(
             "event_store_conflicts", "Attempts to append that found another version."
         )
         outcomes = self._counter(
@@ -154,11 +173,11 @@ class Metrics:
             "Conflicts by what came of them: absorbed where the command was settled all the same.",
             *("outcome", "aggregate_type"),
         )
-        self.outcomes = {
+        self._outcomes = {
             outcome: Labelled[Counter](partial(outcomes.labels, outcome))
             for outcome in ("absorbed", "escaped")
         }
-        self.attempts = self._histogram(
+        self._command_attempts = self._histogram(
             "event_store_command_attempts", "How often a command decided.", buckets=_ATTEMPTS
         )
 
@@ -179,10 +198,12 @@ class Metrics:
             "result",
         )
         self._snapshot_loads = {found: loads.labels(found) for found in get_args(Found)}
-        self.snapshots_taken = self._counter("event_store_snapshots_taken", "Snapshots taken.")
-        self.snapshots_failed = self._counter(
-            "event_store_snapshot_failures", "Snapshots that could not be taken."
-        )
+        self._snapshots_kept = {
+            True: self._counter("event_store_snapshots_taken", "Snapshots taken."),
+            False: self._counter(
+                "event_store_snapshot_failures", "Snapshots that could not be taken."
+            ),
+        }
         self.drift = self._counter(
             "event_store_snapshot_drift", "Snapshots found to differ from the full replay."
         )
@@ -197,20 +218,37 @@ class Metrics:
         self._events.declare(events)
         self._upcast_failures.declare(events)
         kinds = tuple(aggregate_types)
-        for outcome in self.outcomes.values():
+        for outcome in self._outcomes.values():
             outcome.declare(kinds)
 
     def saved(self, saved: Saved) -> None:
         """An append is over."""
-        self._saved.append(saved)
-        if len(self._saved) > _MOST_WAITING:
-            self.count()
+        self._leave(self._saved, saved)
 
     def replayed(self, replayed: Replayed) -> None:
         """A load or a replay is over."""
-        self._replayed.append(replayed)
-        if len(self._replayed) > _MOST_WAITING:
-            self.count()
+        self._leave(self._replayed, replayed)
+
+    def met(self, met: Met) -> None:
+        """A conflict's outcome is known."""
+        self._leave(self._met, met)
+
+    def attempted(self, attempts: int) -> None:
+        """A command is over that has decided so often."""
+        self._leave(self._attempts, attempts)
+
+    def snapshot(self, *, kept: bool) -> None:
+        """A snapshot was taken, or could not be."""
+        self._leave(self._snapshots, kept)
+
+    def _leave(self, waiting: deque[T], item: T) -> None:
+        waiting.append(item)
+        if len(waiting) > _MOST_WAITING:
+            try:
+                self.count()
+            except Exception:  # noqa: BLE001 (a full disk under the metrics; the work is done)
+                waiting.clear()
+                _log.exception("metrics are lost")
 
     def count(self) -> None:
         """Count what waits to be counted."""
@@ -220,6 +258,18 @@ class Metrics:
                 self._count_saved(_taken(self._saved))
             if self._replayed:
                 self._count_replayed(_taken(self._replayed))
+            if self._met or self._attempts or self._snapshots:
+                self._count_commands()
+            self.pool.set(sum(in_use() for in_use in tuple(self._in_use)))
+
+    def _count_commands(self) -> None:
+        met = _taken(self._met)
+        self._conflicts.inc(len(met))
+        for (outcome, aggregate_type), conflicts in Counts(met).items():
+            self._outcomes[outcome].of(aggregate_type).inc(conflicts)
+        self._command_attempts.observe_all(_taken(self._attempts))
+        for kept, snapshots in Counts(_taken(self._snapshots)).items():
+            self._snapshots_kept[kept].inc(snapshots)
 
     def _count_saved(self, saved: Sequence[Saved]) -> None:
         self._saves.observe_all([each.seconds for each in saved])
@@ -250,13 +300,19 @@ class Metrics:
         finally:
             self.handlers.of(handler).observe(perf_counter() - started)
 
-    def watch(self, gauges: Callable[[], Iterable[Metric]]) -> None:
-        """Ask `gauges` whenever Prometheus asks; of several, the first that is still there."""
-        self._gauges.sources.append(gauges)
+    def watch(self, gauges: Callable[[], Iterable[Metric]], in_use: Callable[[], int]) -> None:
+        """Ask `gauges` whenever Prometheus asks; of several, the first that is still there.
 
-    def unwatch(self, gauges: Callable[[], Iterable[Metric]]) -> None:
-        """Ask it no more."""
+        `in_use` tells how many connections to the database are.
+        """
+        self._gauges.sources.append(gauges)
+        self._in_use.append(in_use)
+
+    def unwatch(self, gauges: Callable[[], Iterable[Metric]], in_use: Callable[[], int]) -> None:
+        """Ask them no more."""
         self._gauges.sources.remove(gauges)
+        self._in_use.remove(in_use)
+        self.count()
 
     def values(self) -> dict[Series, float]:
         """The counters and histograms of this process as they are."""
@@ -278,14 +334,16 @@ class Metrics:
             if not sample.labels
         }
 
-    def conflicts_told(self) -> float:
-        """How many conflicts this process has counted."""
-        return next(
+    def has_new_conflicts(self) -> bool:
+        """Whether there are conflicts that have not been written down as a sample."""
+        self.count()
+        [told] = [
             sample.value
-            for family in self.conflicts.collect()
+            for family in self._conflicts.collect()
             for sample in family.samples
-            if sample.name.endswith("_total")
-        )
+            if sample.name == _CONFLICTS
+        ]
+        return bool(told != self.sampled.get((_CONFLICTS, ()), 0.0))
 
     def claim(self) -> bool:
         """Whether the caller is to write these metrics down: of those who ask, the first."""
@@ -300,6 +358,7 @@ class Metrics:
 
         `folder` is where several processes keep their metrics together: PROMETHEUS_MULTIPROC_DIR.
         """
+        self.count()
         registry = self.registry
         if folder is not None:
             registry = CollectorRegistry()
@@ -333,7 +392,8 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         self._prepare()
-        return self.sources[0]() if self.sources else ()
+        sources = tuple(self.sources)
+        return sources[0]() if sources else ()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: else to register would be to ask."""
@@ -344,7 +404,13 @@ def _taken(waiting: deque[T]) -> list[T]:
     return [waiting.popleft() for _ in range(len(waiting))]
 
 
-@cache
+_of_process: list[Metrics] = []
+_making = Lock()
+
+
 def of_process() -> Metrics:
     """Those in the registry that prometheus_client serves by default."""
-    return Metrics(prometheus_client.REGISTRY)
+    with _making:
+        if not _of_process:
+            _of_process.append(Metrics(prometheus_client.REGISTRY))
+        return _of_process[0]

@@ -11,12 +11,29 @@ from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+import msgspec
+from msgspec import Struct
+
 from store.errors import InvalidSetting, MetricsUnavailable
 from store.metric_history import Labels, Newest, Window
 
 TIME_LIMIT = 5.0
 """Seconds that an answer may take."""
 _LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+class _Series(Struct):
+    metric: dict[str, str]
+    value: tuple[float, str] = (0.0, "0")
+    values: list[tuple[float, str]] = []
+
+
+class _Result(Struct):
+    result: list[_Series]
+
+
+class _Answer(Struct):
+    data: _Result
 
 
 class PrometheusHistory:
@@ -46,7 +63,8 @@ class PrometheusHistory:
             raise InvalidSetting(
                 f"EVENT_STORE_PROMETHEUS_URL: {shown} is no address such as http://prometheus:9090"
             )
-        self.name = f"{parts.hostname}" if port is None else f"{parts.hostname}:{port}"
+        host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else f"{parts.hostname}"
+        self.name = host if port is None else f"{host}:{port}"
         self._matchers = ",".join(f"{name}={json.dumps(value)}" for name, value in labels)
         self._api = f"{parts.scheme}://{self.name}{parts.path.rstrip('/')}/api/v1"
         self._headers = {}
@@ -78,8 +96,8 @@ class PrometheusHistory:
         found = self._ask("query", {"query": query})
         if not found:
             return None
-        at = datetime.fromtimestamp(float(found[0]["value"][1]), UTC)
-        return Newest(at=at, process=found[0]["metric"].get("instance", ""))
+        at = datetime.fromtimestamp(float(found[0].value[1]), UTC)
+        return Newest(at=at, process=found[0].metric.get("instance", ""))
 
     def _series(self, metric: str) -> str:
         return f"{metric}{{{self._matchers}}}"
@@ -96,19 +114,19 @@ class PrometheusHistory:
         answer = []
         for series in found:
             values: list[float | None] = [None] * window.steps
-            for moment, value in series["values"]:
+            for moment, value in series.values:
                 values[round((moment - first) / width)] = float(value)
-            answer.append((series["metric"], values))
+            answer.append((series.metric, values))
         return answer
 
-    def _ask(self, path: str, parameters: Mapping[str, Any]) -> list[Any]:
+    def _ask(self, path: str, parameters: Mapping[str, Any]) -> Sequence[_Series]:
         request = urllib.request.Request(  # noqa: S310 (checked: http or https)
             f"{self._api}/{path}", data=urlencode(parameters).encode(), headers=self._headers
         )
         try:
             with urllib.request.urlopen(request, timeout=TIME_LIMIT) as answer:  # noqa: S310
-                found: list[Any] = json.load(answer)["data"]["result"]
-        except (OSError, HTTPException, ValueError, KeyError) as error:
+                found = msgspec.json.decode(answer.read(), type=_Answer).data.result
+        except (OSError, HTTPException, msgspec.MsgspecError) as error:
             raise MetricsUnavailable(
                 f"no metrics from Prometheus at {self.name}: {_why(error)}"
             ) from error
@@ -123,6 +141,6 @@ def _why(error: Exception) -> str:
         return str(error.reason)
     if isinstance(error, TimeoutError):
         return f"no answer within {TIME_LIMIT:.0f} s"
-    if isinstance(error, ValueError | KeyError):
+    if isinstance(error, msgspec.MsgspecError):
         return "its answer is none of Prometheus"
     return str(error) or type(error).__name__

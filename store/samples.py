@@ -10,13 +10,15 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Table, delete, select
+from sqlalchemy import Table, delete, or_, select, tuple_
 
 from store.database import Database
 from store.metric_history import Labels, Newest, Window
 from store.metrics import Metrics, Series
 
 EVERY = timedelta(seconds=10)
+LE = "le"
+"""The label of a histogram's bucket: its upper bound."""
 KEPT = timedelta(hours=24)
 """How long rows stay."""
 _SETTLED = timedelta(minutes=2)
@@ -24,6 +26,7 @@ _SETTLED = timedelta(minutes=2)
 _FRESH = 1.0
 """Seconds; a document asks many times for the same steps."""
 _STEPS_KEPT = 2_000
+_BATCH = 1_000
 _NEWEST = 100
 """Rows among which the one that was written last is looked for."""
 
@@ -46,47 +49,85 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Data).decode
 
 
+class _Row(Struct, frozen=True):
+    """A row as it is to be written."""
+
+    sampler: str
+    taken_at: datetime
+    increases: Increases
+
+
 class Sampler:
     """Writes how much a process's metrics grew, one row for every 10 seconds in which they did.
 
-    Not safe to share between threads: it is its recorder's.
+    Of several samplers of the same metrics one writes, and another goes on where it ends. Not safe
+    to share between threads: it is its recorder's.
     """
 
     def __init__(self, database: Database, metrics: Metrics, *, process: str) -> None:
         self._database = database
         self._metrics = metrics
         self._process = process
+        self._claimed = False
         self._id = str(uuid4())
-        self._before = metrics.values()
         self._row: Increases = {}
+        self._unwritten: _Row | None = None
         self._levels: Mapping[str, float] = {}
         self._taken_at = _floor(datetime.now(UTC), EVERY)
 
-    def sample(self, *, at_once: bool, levels: bool = True) -> None:
-        """Write the row where its time is up, or `at_once` as far as it has come.
-
-        Without `levels` the database is not asked how it stands, which may take a moment.
+    def sample(self, *, last: bool = False) -> None:
+        """Write the row where its time is up, where there are new conflicts, or the `last` time.
 
         Raises:
             EventStoreError: it could not be written; it is tried again with the next call.
         """
-        now = datetime.now(UTC)
-        taken_at, current = self._taken_at, _floor(now, EVERY)
-        if not at_once and current == taken_at:
+        self._claimed = self._claimed or self._metrics.claim()
+        if not self._claimed:
             return
-        values = self._metrics.values()
-        row = _sum(self._row, _grown(self._before, values))
-        if row != self._row:
-            # Again and again the same row until it is sure to be there: never counted twice.
-            if levels:
-                self._levels = self._metrics.levels()
-            self._write(taken_at, now, row)
-            self._before, self._row = values, row
+        current = _floor(datetime.now(UTC), EVERY)
+        if current < self._taken_at:
+            # The clock was put back: rows of that time are written already, and not to be replaced.
+            self._id = str(uuid4())
+            self._begin(current)
+        elif self._unwritten is not None and current > self._taken_at:
+            # Nobody looks any more for what has grown since in the seconds before.
+            self._begin(current)
+        # The same row until it is sure to be there, so that nothing is counted twice.
+        self._write_unwritten()
+        taken_at = self._taken_at
+        if last or current != taken_at or self._metrics.has_new_conflicts():
+            self._take(taken_at)
         if current != taken_at:
-            self._taken_at, self._row = current, {}
+            self._begin(current)
+        if self._unwritten is not None and not last:
+            # At the end nobody waits for a database to say how it stands.
+            self._levels = self._metrics.levels()
+        self._write_unwritten()
 
-    def _write(self, taken_at: datetime, now: datetime, row: Increases) -> None:
+    def _begin(self, taken_at: datetime) -> None:
+        self._taken_at, self._row = taken_at, {}
+
+    def _take(self, taken_at: datetime) -> None:
+        values = self._metrics.values()
+        if grown := _grown(self._metrics.sampled, values):
+            self._row = _sum(self._row, grown)
+            self._metrics.sampled = values
+            self._unwritten = _Row(self._id, taken_at, self._row)
+
+    def release(self) -> None:
+        """Let another go on."""
+        if self._claimed:
+            self._metrics.release()
+            self._claimed = False
+
+    def _write_unwritten(self) -> None:
+        if self._unwritten is not None:
+            self._write(self._unwritten)
+            self._unwritten = None
+
+    def _write(self, row: _Row) -> None:
         bind, value = self._database.bind, self._database.value
+        now = datetime.now(UTC)
         sql = f"""
             INSERT INTO metric_samples (taken_at, sampler, process, written_at, data)
             VALUES ({bind("taken_at")}, {bind("sampler")}, {bind("process")}, {bind("now")},
@@ -96,16 +137,19 @@ class Sampler:
             RETURNING sampler
         """  # noqa: S608 (placeholders)
         parameters = {
-            "taken_at": value(taken_at),
-            "sampler": self._id,
+            "taken_at": value(row.taken_at),
+            "sampler": row.sampler,
             "process": self._process,
             "now": value(now),
-            "data": _encoded(row, self._levels),
+            "data": _encoded(row.increases, self._levels),
         }
         table = self._database.tables.tables["metric_samples"]
+        key = (table.c.taken_at, table.c.sampler)
+        # In portions: an SQLite writer holds up all others.
+        old = select(*key).where(table.c.taken_at < now - KEPT).limit(_BATCH)
         with self._database.transaction() as connection:
             self._database.rows(sql, parameters, connection)
-            connection.execute(delete(table).where(table.c.taken_at < now - KEPT))
+            connection.execute(delete(table).where(tuple_(*key).in_(old)))
 
 
 class SampledHistory:
@@ -131,7 +175,7 @@ class SampledHistory:
                 if name == metric:
                     named = dict(labels)
                     found[tuple(named.get(each, "") for each in by)][number] += increase
-        return dict(found)
+        return _cumulated(found, list(by).index(LE)) if LE in by else dict(found)
 
     def levels(self, gauge: str, window: Window) -> Sequence[float | None]:
         """See `MetricHistory.levels`."""
@@ -174,22 +218,24 @@ class SampledHistory:
         return [known[start] or _Step({}, {}) for start in starts]
 
     def _settle(self, width: timedelta, start: datetime, step: _Step) -> None:
-        if len(self._settled) >= _STEPS_KEPT:
-            self._settled.clear()
         self._settled[width, start] = step
+        if len(self._settled) > _STEPS_KEPT:
+            del self._settled[next(iter(self._settled))]
 
     def _between(self, first: datetime, window: Window) -> dict[datetime, _Step]:
+        """What the rows from `first` on come to, by step; read a batch at a time."""
         table = self._table
-        query = (
-            select(table.c.taken_at, table.c.data)
-            .where(table.c.taken_at >= first, table.c.taken_at < window.end)
-            .order_by(table.c.taken_at, table.c.written_at)
-        )
+        key = (table.c.taken_at, table.c.sampler)
+        query = select(*key, table.c.data).where(table.c.taken_at < window.end).order_by(*key)
         found: dict[datetime, _Step] = {}
-        for taken_at, data in self._database.select(query):
-            start = window.start + (taken_at - window.start) // window.step * window.step
-            step = found.setdefault(start, _Step({}, {}))
-            _add(step, _decode(data))
+        page = query.where(table.c.taken_at >= first)
+        while rows := self._database.select(page.limit(_BATCH)):
+            for taken_at, _, data in rows:
+                start = window.start + (taken_at - window.start) // window.step * window.step
+                _add(found.setdefault(start, _Step({}, {})), _decode(data))
+            last_at, last = rows[-1][:2]
+            behind = or_(table.c.taken_at > last_at, table.c.sampler > last)
+            page = query.where(table.c.taken_at >= last_at, behind)
         return found
 
     @property
@@ -213,9 +259,37 @@ def _sum(one: Increases, other: Increases) -> Increases:
 
 def _encoded(row: Increases, levels: Mapping[str, float]) -> str:
     increases: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
-    for (name, labels), increase in row.items():
+    for (name, labels), increase in _apart(row).items():
         increases[name].append((dict(labels), increase))
     return _encode(_Data(increases, dict(levels))).decode()
+
+
+def _apart(row: Increases) -> Increases:
+    """The row with what each bucket has beyond the one below it, which mostly is nothing."""
+    apart = {series: increase for series, increase in row.items() if LE not in dict(series[1])}
+    counted: dict[tuple[object, ...], float] = {}
+    buckets = [series for series in row if LE in dict(series[1])]
+    for name, labels in sorted(buckets, key=lambda series: float(dict(series[1])[LE])):
+        others = (name, *(label for label in labels if label[0] != LE))
+        if beyond := row[name, labels] - counted.get(others, 0.0):
+            apart[name, labels] = beyond
+        counted[others] = row[name, labels]
+    return apart
+
+
+def _cumulated(
+    found: Mapping[Labels, Sequence[float]], place: int
+) -> Mapping[Labels, Sequence[float]]:
+    """Buckets that count everything below their bounds, which stand at `place` of the keys."""
+    cumulated: dict[Labels, Sequence[float]] = {}
+    below: dict[Labels, Sequence[float]] = {}
+    for key in sorted(found, key=lambda key: float(key[place])):
+        others = key[:place] + key[place + 1 :]
+        before = below.get(others, [0.0] * len(found[key]))
+        below[others] = cumulated[key] = [
+            sum(pair) for pair in zip(before, found[key], strict=True)
+        ]
+    return cumulated
 
 
 def _add(step: _Step, data: _Data) -> None:

@@ -8,15 +8,19 @@ import msgspec
 from msgspec import to_builtins
 
 from store.conflict import Conflict, Lost, Verdict, same_decision
+from store.database import Database
 from store.domain import Aggregate, Command, Domains
 from store.errors import CommandRejected
 from store.folding import HistoryRow, fold_rows
 from store.reader import EventReader
 from store.records import NewEvent
 from store.repository import Repository
+from store.snapshots import Snapshots
 
 _log = logging.getLogger(__name__)
 
+LONGEST = 5_000
+"""Events that may have to be folded for a verdict."""
 FURTHEST = 1_000
 """Events of winners that are read; a loser that far behind is not judged."""
 
@@ -27,9 +31,10 @@ class Judge:
     Command and fold are asked once more, as a retry would: they are pure, or were wrong before.
     """
 
-    def __init__(self, reader: EventReader, repository: Repository, domains: Domains) -> None:
-        self._reader = reader
-        self._repository = repository
+    def __init__(self, database: Database, domains: Domains, snapshots: Snapshots) -> None:
+        self._reader = EventReader(database, name="")
+        self._snapshots = snapshots
+        self._repository = Repository(self._reader, domains, snapshots)
         self._domains = domains
 
     def verdict(self, conflict: Conflict, lost: Lost) -> Verdict:
@@ -37,13 +42,19 @@ class Judge:
         aggregate = self._domains.aggregate(conflict.aggregate_type)
         if aggregate is None or conflict.actual is None:
             return "unknown"
+        if conflict.actual > LONGEST and not self._begins_at_snapshots(aggregate):
+            return "unknown"
         try:
             if lost.command is not None:
                 return self._decided_again(conflict, conflict.actual, lost.command, lost.events)
             return self._in_either_order(aggregate, conflict, conflict.actual, lost.events)
         except Exception as error:  # noqa: BLE001 (the domain's code, which nobody waits for)
-            _log.info("no verdict on a conflict of %r: %r", conflict.aggregate_id, error)
+            kind = type(error).__name__  # its words may be anybody's data
+            _log.info("no verdict on a conflict of %r: %s", conflict.aggregate_id, kind)
             return "unknown"
+
+    def _begins_at_snapshots(self, aggregate: Aggregate[Any]) -> bool:
+        return aggregate.aggregate_type in self._snapshots.types
 
     def _decided_again(
         self, conflict: Conflict, actual: int, command: Command, before: Sequence[NewEvent]

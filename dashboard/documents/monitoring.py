@@ -13,7 +13,8 @@ from store.conflict import Outcome, Verdict
 from store.conflict_log import ConflictLog, Conflicts, Logged
 from store.errors import NotFound
 from store.gauges import Levels
-from store.metric_history import MetricHistory, Newest, Window, quantile
+from store.metric_history import MetricHistory, Newest, Window, filled, quantile
+from store.metrics import SECONDS
 
 RECENT = 20
 HOTTEST = 10
@@ -258,7 +259,7 @@ def _quantiles(history: MetricHistory, window: Window) -> Mapping[str, Mapping[s
     found = {}
     for name, metric in names.items():
         grown = _buckets(history, metric, window)
-        whole = {float(bound): sum(steps) for (bound,), steps in grown.items()}
+        whole = filled({float(bound): sum(steps) for (bound,), steps in grown.items()}, SECONDS)
         found[name] = {rank: quantile(share, whole) for rank, share in RANKS.items()}
     return found
 
@@ -273,7 +274,7 @@ def _buckets(
 
 def _ranked(buckets: Mapping[tuple[str, ...], Sequence[float]], window: Window) -> Latency:
     each = [
-        {float(key[-1]): steps[number] for key, steps in buckets.items()}
+        filled({float(key[-1]): steps[number] for key, steps in buckets.items()}, SECONDS)
         for number in range(window.steps)
     ]
     return {rank: [quantile(share, step) for step in each] for rank, share in RANKS.items()}

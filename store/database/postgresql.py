@@ -26,6 +26,7 @@ from store.errors import (
     Deadlock,
     EventStoreError,
     SchemaError,
+    StatementTimeout,
     StoreUnavailable,
     VersionConflict,
 )
@@ -90,9 +91,14 @@ READ_LIMIT = 30.0
 OLDER_ROWS = 100_000
 """More than a transaction draws between two others, an import's batch included."""
 
+_CONNECTING = {"application_name": "hindsight"}
+# Who may wait a short time only must not wait longer for a server that does not answer at all.
+_WATCHED = {"connect_timeout": 2, "tcp_user_timeout": 2_000}
+
 _BYTES_USED = """
-    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relname = ANY(%(tables)s)
+    SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::bigint FROM pg_class
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace AND nspname = current_schema()
+    WHERE relname = ANY(%(tables)s)
 """
 
 
@@ -111,7 +117,7 @@ class PostgreSQL:
             max_overflow=MAX_OVERFLOW,
             # Nothing to roll back: who begins a transaction here ends it before going.
             pool_reset_on_return=None,
-            connect_args={"application_name": "hindsight"} | dict(url.query),
+            connect_args=_CONNECTING | (_WATCHED if time_limit else {}) | dict(url.query),
         )
         listen(self.engine, "connect", _prepare_connection)
         self.connections = Connections(self.engine)
@@ -368,6 +374,7 @@ def _limit_statements(seconds: float, connection: Any, _record: object) -> None:
 _NAMES: tuple[tuple[type[EventStoreError], tuple[type[psycopg.Error], ...]], ...] = (
     (Deadlock, (pg.DeadlockDetected,)),
     (DatabaseBusy, (pg.LockNotAvailable,)),
+    (StatementTimeout, (pg.QueryCanceled,)),
     (AccessDenied, (pg.InsufficientPrivilege, pg.ReadOnlySqlTransaction)),
 )
 _NOT_OURS = (pg.UndefinedTable, pg.UndefinedFunction, pg.UndefinedColumn)

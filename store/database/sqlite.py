@@ -28,6 +28,7 @@ from store.errors import (
     EventStoreError,
     InvalidSource,
     SchemaError,
+    StatementTimeout,
     StoreUnavailable,
 )
 from store.records import Event, Holder
@@ -374,6 +375,8 @@ def _named(error: BaseException | None) -> Exception:
         return StoreUnavailable(message)
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
         return AccessDenied(message)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return StatementTimeout(message)
     if _is_busy(error):
         return DatabaseBusy(message)
     return EventStoreError(message)

@@ -176,4 +176,5 @@ def test_a_role_that_may_not_write_them_down_works_all_the_same(
             assert service.recorder is not None
             service.recorder.flush()
         service.append("user", "a", [CREATED], expected=none())
-    assert caplog.text.count("nothing is written down any more") == 1
+    assert caplog.text.count("conflicts are written down later: permission denied") == 1
+    assert caplog.text.count("metrics are written down later: permission denied") == 1

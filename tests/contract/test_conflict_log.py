@@ -1,7 +1,9 @@
 """The conflict log: who lost against whom, what came of it, and whether it had to be."""
 
+import gc
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,12 +29,14 @@ from store import (
 )
 from store import conflict_log as conflict_log_module
 from store.application import connect, parse_url
-from store.conflict import Conflict, Lost, Outcome
+from store.conflict import Conflict, Lost, Outcome, Verdict
 from store.conflict_log import Conflicts, Logged
 from store.domain import Domains
-from store.errors import EventStoreError, VersionConflict
+from store.errors import EventStoreError, StoreUnavailable, VersionConflict
 from store.metrics import Metrics
 from store.recorder import Recorder
+from store.snapshots import Snapshots
+from store.verdicts import Judge
 
 
 class Named(Struct, frozen=True):
@@ -361,7 +365,9 @@ def test_it_is_written_within_seconds_by_itself(shop: Hindsight) -> None:
 # Under a storm
 
 
-def conflict(aggregate_id: str = "a", outcome: Outcome = "escaped") -> tuple[Conflict, Lost]:
+def conflict(
+    aggregate_id: str = "a", outcome: Outcome = "escaped", verdict: Verdict | None = "same"
+) -> tuple[Conflict, Lost]:
     told = Conflict(
         aggregate_type="cart",
         aggregate_id=aggregate_id,
@@ -371,7 +377,7 @@ def conflict(aggregate_id: str = "a", outcome: Outcome = "escaped") -> tuple[Con
         actual=2,
         attempt=1,
         outcome=outcome,
-        verdict="same",
+        verdict=verdict,
     )
     return told, Lost(aggregate_type="cart", command=Add(1), events=[], context=Context())
 
@@ -421,7 +427,7 @@ def test_what_waits_for_the_next_writing_keeps_its_weight(shop: Hindsight) -> No
     def refuse(_: object) -> None:
         for _ in range(40):
             recorder.tell(*conflict())
-        raise EventStoreError("not now")
+        raise StoreUnavailable("not now")
 
     with pytest.MonkeyPatch.context() as refused:
         refused.setattr(recorder, "_write", refuse)
@@ -432,24 +438,45 @@ def test_what_waits_for_the_next_writing_keeps_its_weight(shop: Hindsight) -> No
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["absorbed", "escaped"]))))
-def test_no_conflict_is_lost_or_counted_twice(told: list[tuple[int, Any]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 30),
+            st.sampled_from(["absorbed", "escaped"]),
+            st.sampled_from([None, "same"]),
+            st.sampled_from(["wait", "write", "refuse"]),
+        )
+    )
+)
+def test_no_conflict_is_lost_or_counted_twice(told: list[tuple[int, Any, Any, str]]) -> None:
     """Whatever is written and whatever fails: the weights add up to what was told."""
     written: list[Logged] = []
     nowhere = connect(parse_url("sqlite:///nowhere.db"))
-    recorder = Recorder(nowhere, SHOP_DOMAINS, Metrics(CollectorRegistry()))
-    try:
-        recorder._write = lambda rows: written.extend(  # type: ignore[method-assign]
-            _row(key.aggregate_id, each.conflict.outcome, each.weight) for key, each in rows
-        )
-        for name, outcome in told:
-            recorder.tell(*conflict(str(name), outcome))
-        recorder.flush()
-    finally:
+    judge = Judge(nowhere, SHOP_DOMAINS, Snapshots(nowhere, SHOP_DOMAINS))
+    recorder = Recorder(nowhere, Metrics(CollectorRegistry()), judge)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("store.recorder.ROWS", 8)
+        patch.setattr(recorder, "_winners", lambda _: ())
+        patch.setattr(judge, "verdict", lambda *_: "order")
+        for name, outcome, verdict, then in told:
+            recorder.tell(*conflict(str(name), outcome, verdict))
+            patch.setattr(recorder, "_write", written.extend if then == "write" else refused)
+            if then != "wait":
+                recorder._duties["conflicts"].do(recorder._write_conflicts)
+        patch.setattr(recorder, "_write", written.extend)
         recorder.close()
     for outcome in ("absorbed", "escaped"):
         weights = [row.weight for row in written if row.outcome == outcome]
-        assert sum(weights) == sum(1 for _, found in told if found == outcome)
+        assert sum(weights) == sum(1 for _, found, _, _ in told if found == outcome)
+    by_name = Counter(str(name) for name, _, _, _ in told)
+    for row in written:
+        if row.aggregate_id is not None:
+            by_name[row.aggregate_id] -= row.weight
+    assert min(by_name.values(), default=0) >= 0, "counted for an aggregate that had none"
+
+
+def refused(_: object) -> None:
+    raise StoreUnavailable("not now")
 
 
 def _row(aggregate_id: str | None, outcome: Outcome, weight: int = 1, **changed: Any) -> Logged:
@@ -510,6 +537,109 @@ def test_telling_waits_for_no_writing(shop: Hindsight, monkeypatch: pytest.Monke
     while len(shop.conflicts.newest()) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_what_a_sample_was_found_to_be_does_not_go_for_all(shop: Hindsight) -> None:
+    assert shop.recorder is not None
+    for _ in range(100):
+        shop.recorder.tell(*conflict(verdict=None))
+    found = Counter[str]()
+    for row in logged(shop):
+        found[row.verdict] += row.weight
+    assert sum(found.values()) == 100
+    assert found["unknown"] >= 95
+
+
+def test_looking_for_verdicts_takes_a_tenth_of_a_second(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shop.recorder is not None
+    judged = []
+
+    def slow(*_: object) -> str:
+        time.sleep(0.06)
+        judged.append(1)
+        return "order"
+
+    monkeypatch.setattr("store.verdicts.Judge.verdict", slow)
+    for number in range(20):
+        shop.recorder.tell(*conflict(f"a-{number}", verdict=None))
+    assert len(logged(shop)) == 20
+    assert len(judged) == 2
+
+
+@pytest.mark.parametrize(
+    ("metadata", "winning"),
+    [
+        ({"command": {"name": "a\u0000b"}}, "Added"),
+        ({"command": {"name": "x" * 10_000}}, "x" * 200),
+        ({"command": {"name": 7}}, "Added"),
+        ({"command": "Add"}, "Added"),
+        ({"command": {"name": ""}}, "Added"),
+    ],
+)
+def test_metadata_is_anybody_s(shop: Hindsight, metadata: dict[str, Any], winning: str) -> None:
+    event = NewEvent("Added", {"amount": 1}, metadata=metadata)
+    shop.append("cart", "a", [event], expected=exact(1))
+    with pytest.raises(VersionConflict):
+        shop.append("cart", "a", [added(1)], expected=exact(1))
+    assert [row.winning for row in logged(shop)] == [winning]
+
+
+def test_one_that_can_never_be_written_holds_up_no_other(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = shop.recorder
+    assert recorder is not None
+    write = recorder._write
+
+    def picky(rows: Sequence[Logged]) -> None:
+        if any(row.aggregate_id == "bad" for row in rows):
+            raise EventStoreError("no such text")
+        write(rows)
+
+    monkeypatch.setattr(recorder, "_write", picky)
+    for name in ("a", "bad", "b"):
+        recorder.tell(*conflict(name))
+    assert sorted(str(row.aggregate_id) for row in logged(shop)) == ["a", "b"]
+    assert "1 conflicts could not be written down: no such text" in caplog.text
+
+
+def test_a_fault_of_one_writing_is_not_the_end_of_all(
+    shop: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = shop.recorder
+    assert recorder is not None
+    with monkeypatch.context() as fault:
+        happened = threading.Event()
+
+        def break_down(*_: object) -> None:
+            happened.set()
+            raise ZeroDivisionError
+
+        fault.setattr(recorder, "_write_conflicts", break_down)
+        assert happened.wait(10)
+    recorder.tell(*conflict())
+    deadline = time.monotonic() + 10
+    while not shop.conflicts.newest():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_store_that_nobody_closes_leaves_nothing_behind(store_url: str) -> None:
+    def conflicted() -> str:
+        store = Hindsight(store_url)
+        with pytest.raises(VersionConflict):
+            store.append("cart", "a", [added(1)], expected=exact(9))
+        assert store.recorder is not None
+        return store.recorder._thread.name
+
+    before = threading.active_count()
+    conflicted()
+    gc.collect()
+    assert threading.active_count() == before
+    with Hindsight(store_url, read_only=True) as store:
+        assert len(store.conflicts.newest()) == 1
 
 
 # The log itself

@@ -6,17 +6,18 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
 
+import psutil
 import pytest
 from msgspec import Struct, to_builtins
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
-from store import Aggregate, CommandRejected, Domain, Hindsight, NewEvent, any_, exact
-from store.database import Database
+from store import Aggregate, CommandRejected, Domain, Hindsight, NewEvent, any_, exact, migrate
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE
-from store.errors import AggregateNotFound, ApplyFailed, VersionConflict
+from store.errors import AggregateNotFound, ApplyFailed, StatementTimeout, VersionConflict
 from store.metrics import Metrics
 from tests import prometheus
+from tests.servers import PostgresServer
 
 
 class Opened(Struct, frozen=True):
@@ -182,6 +183,17 @@ def test_a_replay_that_is_walked_is_counted_once(
     assert value(registry, "event_store_replay_events_sum") == 3
 
 
+def test_what_is_done_between_the_steps_of_a_replay_is_not_its_time(
+    bank: Hindsight, registry: CollectorRegistry
+) -> None:
+    bank.append("account", "a", drawn(3), expected=any_())
+    for _ in bank.replay("a"):
+        time.sleep(0.1)
+    assert (value(registry, "event_replay_duration_seconds_sum") or 1) < 0.1
+    with pytest.raises(AggregateNotFound):
+        bank.replay("nobody")  # at once, as the bare one
+
+
 def test_who_asks_for_what_is_not_there_replays_nothing(
     bank: Hindsight, registry: CollectorRegistry
 ) -> None:
@@ -291,10 +303,9 @@ def test_a_scrape_waits_for_no_slow_reading(
     bank.exposition()
     slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
-    def read(database: Database) -> Any:
-        return database.rows(slow, {})
-
-    monkeypatch.setattr("store.gauges._levels", read)
+    monkeypatch.setattr(
+        "store.gauges.StoreGauges._with", lambda self, _: self._database.rows(slow, {})
+    )
     monkeypatch.setattr("store.gauges.FRESH_FOR", 0.0)
     monkeypatch.setattr(bank._gauges, "_again", 0.0)
     started = time.monotonic()
@@ -303,9 +314,68 @@ def test_a_scrape_waits_for_no_slow_reading(
     assert 0.9 < waited < 4
     assert b'event_store_events_by_aggregate{aggregate_id="a"} 1.0' in told
     # Who comes next does not wait for it again.
+    time.sleep(1)
     started = time.monotonic()
     bank.exposition()
     assert time.monotonic() - started < 0.5
+
+
+def test_who_is_largest_may_take_too_long_to_know(
+    bank: Hindsight, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank.append("account", "a", drawn(), expected=any_())
+    bank.exposition()
+
+    def slow(_: object) -> None:
+        raise StatementTimeout("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(bank._aside, "select", slow)
+    monkeypatch.setattr(bank._gauges, "_again", 0.0)
+    told = bank.exposition()
+    assert b'event_store_events_by_aggregate{aggregate_id="a"} 1.0' in told
+    assert b"event_store_size_bytes" in told
+
+
+def test_a_statement_that_takes_too_long_is_ended(bank: Hindsight) -> None:
+    slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    started = time.monotonic()
+    with pytest.raises(StatementTimeout):
+        bank._aside.rows(slow, {})
+    assert time.monotonic() - started < 4
+
+
+def test_a_server_that_hangs_holds_up_no_scrape(
+    own_postgres: PostgresServer, registry: CollectorRegistry
+) -> None:
+    url = own_postgres.url()
+    migrate(url)
+    with Hindsight(url, metrics=Metrics(registry)) as store:
+        store.exposition()
+        store._gauges._again = 0.0
+        backends = psutil.Process(own_postgres.pid).children()
+        for backend in backends:
+            backend.suspend()
+        try:
+            started = time.monotonic()
+            told = store.exposition()
+            assert time.monotonic() - started < 3
+            assert b"event_store_size_bytes" in told
+        finally:
+            for backend in backends:
+                backend.resume()
+
+
+def test_a_metric_that_cannot_be_counted_fails_no_work(
+    bank: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bank.metrics, "count", full)
+    monkeypatch.setattr("store.metrics._MOST_WAITING", 3)
+    for _ in range(10):
+        bank.execute("a", Draw(1))
+    assert bank.load("a").version == 10
 
 
 def test_a_scrape_takes_no_connection_from_those_who_work(

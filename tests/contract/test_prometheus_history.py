@@ -179,6 +179,8 @@ def answering() -> Iterator[Callable[[int, bytes], tuple[str, list[Any]]]]:
         (500, b"", "it answers 500"),
         (200, b"<html>", "its answer is none of Prometheus"),
         (200, b'{"status": "success"}', "its answer is none of Prometheus"),
+        (200, b"[]", "its answer is none of Prometheus"),
+        (200, b'{"data": {"result": [{"metric": 7}]}}', "its answer is none of Prometheus"),
     ],
 )
 def test_what_is_no_prometheus_is_one_line(
@@ -215,8 +217,15 @@ def test_a_setting_that_is_no_address_is_refused(
     url: str, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVENT_STORE_PROMETHEUS_URL", url)
-    with pytest.raises(InvalidSetting, match=r"EVENT_STORE_PROMETHEUS_URL: .* is no address"):
-        Hindsight(store_url)
+    with (
+        Hindsight(store_url) as store,
+        pytest.raises(InvalidSetting, match=r"EVENT_STORE_PROMETHEUS_URL: .* is no address"),
+    ):
+        _ = store.history
+
+
+def test_an_address_may_be_a_number() -> None:
+    assert PrometheusHistory("http://[::1]:9090").name == "[::1]:9090"
 
 
 def test_a_store_asks_who_keeps_its_metrics(

@@ -13,13 +13,14 @@ from prometheus_client import CollectorRegistry, Histogram
 from sqlalchemy import text
 
 from store import Hindsight, NewEvent, any_, exact
-from store.errors import VersionConflict
-from store.metric_history import Window, quantile
-from store.metrics import Metrics, Saved
+from store.errors import StoreUnavailable, VersionConflict
+from store.metric_history import Window, filled, quantile
+from store.metrics import SECONDS, Met, Metrics, Saved
 from store.samples import EVERY, SampledHistory, Sampler
 
 EVENTS = "event_store_events_total"
 OUTCOMES = "event_store_conflict_outcomes_total"
+SAVES = "event_store_save_duration_seconds"
 MINUTE = timedelta(minutes=1)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -77,14 +78,13 @@ def grown(store: Hindsight, metric: str, *by: str, until: datetime | None = None
 
 def test_a_row_tells_what_has_grown_in_ten_seconds(quiet: Hindsight, clock: Clock) -> None:
     counted = metrics()
-    counted.saved(Saved(0.001, ["Before"]))
     sampler = Sampler(quiet.database, counted, process="host:1")
     counted.saved(Saved(0.001, ["Created", "Created", "Renamed"]))
     clock.move(9)
-    sampler.sample(at_once=False)
+    sampler.sample()
     assert rows(quiet) == []
     clock.move(1)
-    sampler.sample(at_once=False)
+    sampler.sample()
     [(_, process, data)] = rows(quiet)
     assert process == "host:1"
     increases = json.loads(data)[0]
@@ -98,37 +98,108 @@ def test_without_a_change_nothing_is_written(quiet: Hindsight, clock: Clock) -> 
     sampler = Sampler(quiet.database, counted, process="host:1")
     for _ in range(5):
         clock.move(10)
-        sampler.sample(at_once=False)
+        sampler.sample()
     assert rows(quiet) == []
     counted.saved(Saved(0.001, ["Created"]))
     for _ in range(5):
         clock.move(10)
-        sampler.sample(at_once=False)
+        sampler.sample()
     assert len(rows(quiet)) == 1
 
 
-def test_what_is_written_at_once_stays_one_row(quiet: Hindsight, clock: Clock) -> None:
+def test_conflicts_are_written_at_once_into_the_one_row(quiet: Hindsight, clock: Clock) -> None:
     counted = metrics()
     sampler = Sampler(quiet.database, counted, process="host:1")
-    for _ in range(3):
-        counted.saved(Saved(0.001, ["Created"]))
+    for number in range(1, 4):
+        counted.met(Met("escaped", "thing"))
         clock.move(2)
-        sampler.sample(at_once=True)
+        sampler.sample()
+        assert grown(quiet, OUTCOMES, "outcome", until=clock.now) == {("escaped",): number}
     counted.saved(Saved(0.001, ["Created"]))
-    clock.move(4)
-    sampler.sample(at_once=False)
+    clock.move(3)
+    sampler.sample()
+    assert grown(quiet, EVENTS, until=clock.now) == {}
+    clock.move(1)
+    sampler.sample()
     counted.saved(Saved(0.001, ["Created"]))
     clock.move(10)
-    sampler.sample(at_once=False)
+    sampler.sample()
     assert len(rows(quiet)) == 2
-    assert grown(quiet, EVENTS, until=clock.now) == {(): 5}
+    assert grown(quiet, EVENTS, until=clock.now) == {(): 2}
+    assert grown(quiet, OUTCOMES, until=clock.now) == {(): 3}
+
+
+def test_a_clock_that_is_put_back_replaces_no_row(quiet: Hindsight, clock: Clock) -> None:
+    counted = metrics()
+    sampler = Sampler(quiet.database, counted, process="host:1")
+    for move in (10, 10, -20, 10, 10, -15, 10):
+        counted.saved(Saved(0.001, ["Created"]))
+        clock.move(move)
+        sampler.sample()
+    clock.move(30)
+    sampler.sample()
+    assert grown(quiet, EVENTS, until=clock.now + MINUTE) == {(): 7}
+
+
+def test_what_grows_while_nothing_can_be_written_is_of_the_time_when_it_can_again(
+    quiet: Hindsight, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader has long settled what the outage's first seconds were."""
+    counted = metrics()
+    sampler = Sampler(quiet.database, counted, process="host:1")
+    with monkeypatch.context() as outage:
+        outage.setattr(sampler, "_write", refuse)
+        for _ in range(30):
+            counted.saved(Saved(0.001, ["Created"]))
+            clock.move(10)
+            with pytest.raises(StoreUnavailable):
+                sampler.sample()
+    for _ in range(2):
+        clock.move(10)
+        sampler.sample()
+    window = Window.until(clock.now, step=MINUTE, steps=2)
+    steps = SampledHistory(quiet.database, name="here").increases(EVENTS, window)[()]
+    assert sum(steps) >= 29
+    assert grown(quiet, EVENTS, until=clock.now) == {(): 30}
+
+
+def refuse(_: object) -> None:
+    raise StoreUnavailable("no connection")
+
+
+def test_buckets_come_back_as_they_were(quiet: Hindsight, clock: Clock) -> None:
+    counted = metrics()
+    sampler = Sampler(quiet.database, counted, process="host:1")
+    for seconds in (0.00005, 0.3, 0.3, 0.4, 99.0):
+        counted.saved(Saved(seconds, ["Created"]))
+    with counted.handling("welcome"):
+        pass
+    clock.move(10)
+    sampler.sample()
+    found = grown(quiet, f"{SAVES}_bucket", "le", until=clock.now)
+    assert found == {("0.0001",): 1, ("0.5",): 4, ("+Inf",): 5}
+    buckets = filled({float(bound): count for (bound,), count in found.items()}, SECONDS)
+    assert {bound: buckets[bound] for bound in (0.0001, 0.25, 0.5, 30.0)} == {
+        0.0001: 1,
+        0.25: 1,
+        0.5: 4,
+        30.0: 4,
+    }
+    assert quantile(0.5, buckets) == pytest.approx(0.25 + 0.25 * 1.5 / 3)
+    handlers = grown(
+        quiet, "event_handler_duration_seconds_bucket", "handler", "le", until=clock.now
+    )
+    assert {name: count for (name, _), count in handlers.items()} == {"welcome": 1}
 
 
 @settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 3), st.sampled_from([0, 1, 9, 10, 25]), st.booleans(), st.booleans()
+            st.integers(0, 3),
+            st.sampled_from([0, 1, 9, 10, 25, -7, -30]),
+            st.booleans(),
+            st.booleans(),
         ),
         max_size=12,
     )
@@ -148,24 +219,28 @@ def test_whatever_fails_nothing_is_lost_or_counted_twice(
         patch.setattr("store.samples.datetime", Moved)
         counted = metrics()
         sampler = Sampler(None, counted, process="host:1")  # type: ignore[arg-type]
-        stored: dict[datetime, float] = {}
+        stored: dict[tuple[str, datetime], float] = {}
         events = 0
-        for appended, seconds, at_once, fails in [*steps, (0, 10, True, False)]:
+        for appended, seconds, conflict, fails in [*steps, (0, 10, True, False)]:
             for _ in range(appended):
                 counted.saved(Saved(0.001, ["Created"]))
             events += appended
+            if conflict:
+                counted.met(Met("escaped", "thing"))
 
-            def write(taken_at: datetime, _: Any, row: Any, *, fails: bool = fails) -> None:
-                stored[taken_at] = row.get((EVENTS, (("event_type", "Created"),)), 0)
+            def write(row: Any, *, fails: bool = fails) -> None:
+                created = row.increases.get((EVENTS, (("event_type", "Created"),)), 0)
+                stored[row.sampler, row.taken_at] = created
                 if fails:
                     raise OSError
 
             patch.setattr(sampler, "_write", write)
             clock.move(seconds)
             try:
-                sampler.sample(at_once=at_once)
+                sampler.sample()
             except OSError:
                 assert fails
+        sampler.sample(last=True)
     assert sum(stored.values()) == events
 
 
@@ -174,10 +249,10 @@ def test_rows_older_than_a_day_go(quiet: Hindsight, clock: Clock) -> None:
     sampler = Sampler(quiet.database, counted, process="host:1")
     for hours in (0, 12, 11.99, 0.02):
         clock.move(3_600 * hours)
-        sampler.sample(at_once=False)
+        sampler.sample()
         counted.saved(Saved(0.001, ["Created"]))
         clock.move(10)
-        sampler.sample(at_once=False)
+        sampler.sample()
     assert len(rows(quiet)) == 3
 
 
@@ -215,6 +290,18 @@ def test_two_stores_of_a_process_write_its_metrics_once(store_url: str) -> None:
         store.append("thing", "a", [NewEvent("E", {})], expected=any_())
     with Hindsight(store_url, read_only=True) as store:
         assert grown(store, EVENTS) == {(): 3}
+
+
+def test_where_the_first_store_ends_the_next_goes_on(store_url: str) -> None:
+    shared = metrics()
+    one, other = (Hindsight(store_url, metrics=shared) for _ in range(2))
+    with other:
+        with one:
+            one.append("thing", "a", [NewEvent("E", {})], expected=any_())
+        for _ in range(7):
+            other.append("thing", "a", [NewEvent("E", {})], expected=any_())
+    with Hindsight(store_url, read_only=True) as store:
+        assert grown(store, EVENTS) == {(): 8}
 
 
 def _append(url: str, times: int) -> None:
@@ -270,6 +357,17 @@ def test_rows_fall_into_the_steps_they_were_taken_in(quiet: Hindsight) -> None:
     }
     assert history.levels("event_store_size_bytes", window) == [None, 50, 0]
     assert history.increases("nothing", window) == {}
+
+
+def test_more_rows_than_are_read_at_once_are_all_read(
+    quiet: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.samples._BATCH", 3)
+    for second in range(0, 50, 10):
+        for process in "abcd":
+            write(quiet, NOON + timedelta(seconds=second), process, {"E": 1})
+    window = Window(start=NOON, step=MINUTE, steps=1)
+    assert SampledHistory(quiet.database, name="here").increases(EVENTS, window) == {(): [20]}
 
 
 def test_the_newest_sample_names_its_process(quiet: Hindsight) -> None:

@@ -280,3 +280,10 @@ def test_the_worker_tells_of_drift(store_url: str, monkeypatch: pytest.MonkeyPat
     result = CliRunner().invoke(hindsight, ["work", "--once", *where])
     assert result.exit_code == 0
     assert result.stderr.startswith("error: drift: b version 2: the snapshot has ")
+
+
+def test_a_snapshot_that_lost_its_aggregate_does_not_end_the_worker(store_url: str) -> None:
+    fill(store_url, domain)
+    execute(store_url, "UPDATE snapshots SET aggregate_id = 'lost' WHERE aggregate_id = 'a'")
+    with Hindsight(store_url, domain=domain) as store:
+        assert work_once(store).drift == ()
