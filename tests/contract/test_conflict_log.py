@@ -353,6 +353,7 @@ def test_what_is_left_is_written_when_the_store_is_closed(store_url: str) -> Non
         assert len(store.conflicts.newest()) == 1
 
 
+@pytest.mark.slow
 def test_it_is_written_within_seconds_by_itself(shop: Hindsight) -> None:
     with pytest.raises(VersionConflict):
         shop.append("cart", "a", [added(1)], expected=exact(9))
@@ -516,6 +517,7 @@ def test_a_log_that_cannot_be_written_fails_no_command_and_loses_nothing(
     assert [each.losing for each in logged(shop)] == ["Add"]
 
 
+@pytest.mark.slow
 def test_telling_waits_for_no_writing(shop: Hindsight, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that does not answer is the log's problem, not the command's."""
     reached, released = threading.Event(), threading.Event()
@@ -605,6 +607,7 @@ def test_one_that_can_never_be_written_holds_up_no_other(
     assert "1 conflicts could not be written down: no such text" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_fault_of_one_writing_is_not_the_end_of_all(
     shop: Hindsight, monkeypatch: pytest.MonkeyPatch
 ) -> None:

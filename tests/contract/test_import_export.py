@@ -104,6 +104,7 @@ def test_a_real_log_goes_in_and_comes_out_equal(
             ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["receipt_wabo", "scoop_main"])
 def test_imported_heads_and_digests_are_as_after_appends(
     store: Hindsight, data_sets: Path, name: str

@@ -295,6 +295,7 @@ def test_what_runs_is_told(bank: Hindsight, registry: CollectorRegistry) -> None
     assert value(registry, "event_store_build_info", **labels) == 1
 
 
+@pytest.mark.slow
 def test_a_scrape_waits_for_no_slow_reading(
     bank: Hindsight, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +345,7 @@ def test_a_statement_that_takes_too_long_is_ended(bank: Hindsight) -> None:
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_holds_up_no_scrape(
     own_postgres: PostgresServer, registry: CollectorRegistry
 ) -> None:

@@ -447,6 +447,7 @@ def test_a_prefix_finds_the_ids_that_start_with_it(
     assert ids(walk(edgy, prefix=prefix, limit=size)) == wanted
 
 
+@pytest.mark.slow
 @many
 @given(
     order=st.sampled_from(ORDERS),

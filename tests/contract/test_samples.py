@@ -310,6 +310,7 @@ def _append(url: str, times: int) -> None:
             store.append("thing", "a", [NewEvent("E", {})], expected=any_())
 
 
+@pytest.mark.slow
 def test_processes_add_up_and_a_restart_takes_nothing_away(store_url: str) -> None:
     context = multiprocessing.get_context("spawn")
     for counts in ((3, 4), (5,)):

@@ -124,6 +124,7 @@ def test_figures_are_those_of_a_count(log: Log) -> None:
     assert rollup.complete
 
 
+@pytest.mark.slow
 @many
 @given(data=st.data(), bars=st.integers(2, 150))
 def test_any_window_and_filter_is_counted_as_by_hand(

@@ -166,6 +166,7 @@ def test_real_events_are_found_in_pages(wabo: NdjsonSource) -> None:
     assert [p for page in pages for p in positions(page.events)] == expected
 
 
+@pytest.mark.slow
 def test_a_walk_ends_when_patience_does_and_is_taken_up_again(wabo: NdjsonSource) -> None:
     wanted = Wanted(contains="nowhere to be found")
     page = search(wabo, wanted, bounds=ANYWHERE, patience=0)
