@@ -133,6 +133,7 @@ class Hindsight:
         self._gauges = StoreGauges(self._aside, backend=self._aside.engine.url.get_backend_name())
         watched = (self._gauges.collect, partial(getattr, self.database.connections, "in_use"))
         self.metrics.watch(*watched)
+        self._open.callback(self._gauges.close)
         self._open.callback(self.metrics.unwatch, *watched)
         aggregates = list(self.domains.aggregates)
         self.metrics.declare(

@@ -75,6 +75,14 @@ class StoreGauges:
             reading.join(TIME_LIMIT)
         return self._levels
 
+    def close(self) -> None:
+        """Read no more, so that no connection is in use when the database is closed."""
+        with self._lock:
+            self._again = float("inf")
+            reading = self._reading
+        if reading is not None:
+            reading.join(TIME_LIMIT)
+
     def _read(self) -> None:
         started = monotonic()
         try:
@@ -87,7 +95,8 @@ class StoreGauges:
         finally:
             ended = monotonic()
             with self._lock:
-                self._again = ended + max(FRESH_FOR, SHARE * (ended - started))
+                pause = max(FRESH_FOR, SHARE * (ended - started))
+                self._again = max(self._again, ended + pause)
                 self._reading = None
 
     def _with(self, before: Levels | None) -> Levels:

@@ -5,7 +5,7 @@ import { button, h, show } from "./dom.js";
 import { setLooks } from "./looks.js";
 import { isLocal, localZone, setLocal } from "./moments.js";
 import { leavePreview, openPreview, rememberPlace, styles } from "./preview.js";
-import { current, entitle, onView } from "./view.js";
+import { arrive, current, entitle, onView } from "./view.js";
 
 const COUNTING = 500;
 const CALM = 5000;
@@ -61,6 +61,7 @@ export class Page {
     focused?.focus({ preventScroll: true });
     this.#followTheme(root.host ?? document.body);
     this.shown = true;
+    arrive();
     if (back) this.#comeBack();
     entitle();
   }

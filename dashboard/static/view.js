@@ -50,7 +50,20 @@ export function onView(listener) {
 }
 
 const notify = () => listeners.forEach((listener) => listener(current()));
-window.addEventListener("popstate", notify);
+
+let page = location.pathname;
+
+// A page has come to its place.
+export const arrive = () => {
+  page = location.pathname;
+};
+
+// Another view of the same page is not Streamlit's business: asked before it has started, it would
+// go to its first page, and leave its way there in the browser's history.
+window.addEventListener("popstate", (event) => {
+  if (location.pathname === page) event.stopImmediatePropagation();
+  notify();
+});
 
 let title = "";
 

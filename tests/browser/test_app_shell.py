@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import BrowserContext, Page, Route, WebSocket, expect
+from playwright.sync_api import BrowserContext, Page, Route, WebSocket, WebSocketRoute, expect
 
 from store import Context, Hindsight, NewEvent, any_, migrate
 from tests.browser.conftest import Serve, started
@@ -256,6 +256,49 @@ def test_a_reload_shows_the_view_at_its_place_before_streamlit_has_one(
     expect(search_field(page)).to_be_focused()
     expect(search_field(page)).to_have_value("main/git")
     expect(chosen_event(page)).to_contain_text("599 ")
+
+
+def test_going_back_before_streamlit_has_started_leads_back_and_no_further(
+    new_context: NewContext, scoop: str
+) -> None:
+    page = new_context().new_page()
+    for version in (600, 601, 602):
+        open_view(page, f"{scoop}?aggregate=main/aws&version={version}")
+        expect(chosen_event(page)).to_contain_text(f"{version} ")
+    page.keyboard.press("ArrowLeft")  # a view of the same document
+    expect(chosen_event(page)).to_contain_text("601 ")
+    told: list[tuple[WebSocketRoute, str | bytes]] = []
+    held = True
+
+    def hold(socket: WebSocketRoute) -> None:
+        """Streamlit hears that there is a session, and not yet what pages there are."""
+        server = socket.connect_to_server()
+
+        def tell(message: str | bytes) -> None:
+            told.append((socket, message))
+            if not held or len(told) == 1:
+                socket.send(message)
+
+        server.on_message(tell)
+
+    page.route_web_socket("**/_stcore/stream", hold)
+    page.reload()
+    expect(chosen_event(page)).to_contain_text("601 ")
+    page.wait_for_timeout(1_000)  # Streamlit has asked, and not been answered
+    page.go_back()
+    expect(chosen_event(page)).to_contain_text("602 ")
+    streamlit = page.get_by_test_id("stMain").get_by_role("main", name="Timeline")
+    assert streamlit.count() == 0, "Streamlit was quicker"
+    page.wait_for_timeout(1_000)
+    held = False
+    for socket, message in told[1:]:
+        socket.send(message)
+    expect(streamlit).to_be_visible()
+    page.wait_for_timeout(500)
+    assert page.url.endswith("version=602")
+    page.go_back()
+    expect(chosen_event(page)).to_contain_text("601 ")
+    assert page.url.endswith("version=601")
 
 
 # Stores without content, servers without life

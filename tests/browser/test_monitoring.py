@@ -327,7 +327,9 @@ SHIFTS = """
 HEIGHT = "main => main.getBoundingClientRect().height"
 
 
-def test_news_is_drawn_in_place(page: Page, address: str) -> None:
+def test_news_is_drawn_in_place(page: Page, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = now()
+    monkeypatch.setattr("tests.browser.monitored.now", lambda: moment)  # no step ends meanwhile
     told = shown(page, address, quiet())
     expect(panel(page, RECENT)).to_contain_text("No conflict was logged")
     page.mouse.move(700, 500)
