@@ -186,6 +186,7 @@ def _window(wanted: Range, history: MetricHistory, now: datetime) -> Window:
 
 def _seen(store: Hindsight, named: str, now: datetime, window: Window) -> Monitoring:
     history, log = store.history, store.conflicts
+    by_type = log.counts("type", since=window.start)
     saves = history.increases("event_store_save_duration_seconds_count", window)
     return Monitoring(
         range=named,
@@ -206,8 +207,8 @@ def _seen(store: Hindsight, named: str, now: datetime, window: Window) -> Monito
             "watermark_age": history.levels("event_store_watermark_age_seconds", window),
         },
         level=_level(store.levels()),
-        logged=_tallied(log.counts("hour", since=window.start)),
-        hours=[_of_hour(each) for each in log.counts("type", since=window.start)],
+        logged=_tallied(by_type),
+        hours=[_of_hour(each) for each in by_type],
         pairs=[_pair(each) for each in log.counts("pair", since=window.start, limit=PAIRS)],
         hottest=_hottest(log, window),
         recent=[_recent(each) for each in log.newest(since=window.start, limit=RECENT)],

@@ -1,8 +1,8 @@
 // The Monitoring page: which writers collide, whether they had to, and how fast the store is.
 
 import { hottest, recent } from "./conflicts.js";
-import { Latest, load } from "./documents.js";
-import { alertBox, button, h, plural, show } from "./dom.js";
+import { Latest, expect, load } from "./documents.js";
+import { alertBox, button, h, onRest, plural, show } from "./dom.js";
 import { Figures } from "./figures.js";
 import { freshness } from "./freshness.js";
 import { Heat } from "./heat.js";
@@ -71,7 +71,10 @@ class Monitoring extends Page {
 
   tools() {
     const ranges = Object.entries(RANGES).map(([range, name]) =>
-      button(name, { pressed: range === this.range ? "true" : "false", title: `Show the last ${name}`, onclick: () => go({ ...current(), range }) }),
+      onRest(
+        button(name, { pressed: range === this.range ? "true" : "false", title: `Show the last ${name}`, onclick: () => go({ ...current(), range }) }),
+        () => range !== this.range && expect("monitoring", { range }),
+      ),
     );
     const live = button("Live", { pressed: this.#live ? "true" : "false", title: "Show what happens as it happens", onclick: () => go({ ...current(), live: this.#live ? 0 : undefined }) });
     return [h("div", { class: "segments", role: "group", "aria-label": "Range" }, ranges), live];

@@ -261,6 +261,18 @@ def test_the_range_stands_in_the_address(page: Page, address: str) -> None:
     expect(page.get_by_role("alert")).to_contain_text("range: '2h' is none of 15m, 1h, 6h, 24h")
 
 
+def test_what_the_pointer_rests_on_is_asked_beforehand(page: Page, address: str) -> None:
+    told = shown(page, f"{address}?live=0", busy())
+    page.get_by_role("button", name="6 h").hover()
+    page.wait_for_timeout(300)
+    assert told.questions[-1] == "range=6h"
+    asked = len(told.questions)
+    page.get_by_role("button", name="6 h").click()
+    expect(page).to_have_url(re.compile("range=6h"))
+    page.wait_for_timeout(300)
+    assert len(told.questions) == asked
+
+
 def test_ids_are_text_and_lead_to_their_timeline_at_that_moment(page: Page, address: str) -> None:
     told = Told(page, busy())
     for aggregate_id in HOSTILE:
