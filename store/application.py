@@ -98,14 +98,9 @@ class Hindsight:
         self._settings = settings
         try:
             check_schema(self.database)
-            self.log = EventLog(
-                self.database,
-                name=display_name(parsed),
-                clock=clock,
-                outcome_timeout=outcome_timeout,
-            )
-            self._expose_reading()
             self._measure(metrics)
+            self.log = self._log(display_name(parsed), clock, outcome_timeout)
+            self._expose_reading()
             enabled = settings.snapshots if snapshots is None else snapshots
             self._wire(enabled=enabled, writable=not read_only, on_conflict=on_conflict)
         except Exception:
@@ -141,13 +136,22 @@ class Hindsight:
             event_types=[event.__name__ for each in aggregates for event in each.events],
         )
 
+    def _log(self, name: str, clock: Clock | None, outcome_timeout: float) -> EventLog:
+        if not self.measured:
+            return EventLog(self.database, name=name, clock=clock, outcome_timeout=outcome_timeout)
+        return MeasuredLog(
+            self.database,
+            name=name,
+            clock=clock,
+            outcome_timeout=outcome_timeout,
+            metrics=self.metrics,
+        )
+
     def _wire(self, *, enabled: bool, writable: bool, on_conflict: ConflictHook | None) -> None:
         log, metrics, domains = self.log, self.metrics, self.domains
-        appends: EventLog | MeasuredLog = log
         self.snapshots = Snapshots(self.database, domains, enabled=enabled)
         self.repository = Repository(log, domains, self.snapshots, writable=writable)
         if self.measured:
-            appends = MeasuredLog(log, metrics)
             self.snapshots = MeasuredSnapshots(
                 self.database, domains, enabled=enabled, metrics=metrics
             )
@@ -164,7 +168,7 @@ class Hindsight:
             metrics=metrics,
             record=self.recorder.tell if self.recorder else None,
         )
-        told = TellingLog(appends, tell)
+        told = TellingLog(log, tell)
         self.conflicts = ConflictLog(self.database)
         self.append = told.append
         self.append_all = told.append_all
@@ -172,7 +176,7 @@ class Hindsight:
         self.replay = self.repository.replay
         self.snapshot = self.repository.snapshot
         executor = Executor(
-            appends,
+            log,
             self.repository,
             domains,
             self.snapshots,

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from store.domain import Command
-from store.records import Context, NewEvent
+from store.records import NewEvent
 
 Outcome: TypeAlias = Literal["absorbed", "escaped"]
 
@@ -47,10 +47,8 @@ class Conflict(Struct, frozen=True, kw_only=True):
 class Lost(Struct, frozen=True, kw_only=True):
     """What an attempt wanted to append, and for which command."""
 
-    aggregate_type: str
     command: Command | None
     events: Sequence[NewEvent]
-    context: Context
 
 
 ConflictHook: TypeAlias = Callable[[Conflict], None]

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, to_builtins
 
@@ -14,11 +14,12 @@ from store.encoding import NO_CONTEXT
 from store.errors import CommandRejected, InvalidEvent, VersionConflict
 from store.folding import fold_rows
 from store.identifiers import new_event_id
+from store.log import EventLog
 from store.payload import encode
-from store.records import Appended, Context, Event, NewEvent
+from store.records import Context, Event, NewEvent
 from store.repository import Loaded, Repository
 from store.snapshots import Snapshots
-from store.versions import ExpectedVersion, exact
+from store.versions import exact
 
 State = TypeVar("State")
 
@@ -36,22 +37,6 @@ class Executed(Struct, Generic[State], frozen=True, kw_only=True):
     attempts: int
 
 
-class Appends(Protocol):
-    """Where a command's events go: the event log, measured or bare."""
-
-    def append(
-        self,
-        aggregate_type: str,
-        aggregate_id: str,
-        events: Sequence[NewEvent],
-        *,
-        expected: ExpectedVersion,
-        context: Context = NO_CONTEXT,
-    ) -> Appended:
-        """See `EventLog.append`."""
-        ...
-
-
 class Executor:
     """Runs commands. Safe to share between threads.
 
@@ -61,7 +46,7 @@ class Executor:
 
     def __init__(
         self,
-        log: Appends,
+        log: EventLog,
         repository: Repository,
         domains: Domains,
         snapshots: Snapshots,
@@ -143,7 +128,7 @@ class _Run:
 
     def __init__(
         self,
-        log: Appends,
+        log: EventLog,
         aggregate: Aggregate[Any],
         command: Command,
         context: Context,
@@ -188,12 +173,12 @@ class _Run:
 
     def conflict(self, index: int, outcome: Outcome) -> Conflict:
         """What there is to tell of a conflict."""
-        met, lost = self.conflicts[index], self.lost(index)
+        met, decided = self.conflicts[index], self.decisions[index] or ()
         return Conflict(
-            aggregate_type=lost.aggregate_type,
+            aggregate_type=self._aggregate.aggregate_type,
             aggregate_id=met.aggregate_id,
             command=type(self._command).__name__,
-            event_types=tuple(event.event_type for event in lost.events),
+            event_types=tuple(event.event_type for event in decided),
             expected=met.expected,
             actual=met.actual,
             attempt=index + 1,
@@ -205,12 +190,7 @@ class _Run:
 
     def lost(self, index: int) -> Lost:
         """What the attempt wanted to append."""
-        return Lost(
-            aggregate_type=self._aggregate.aggregate_type,
-            command=self._command,
-            events=self.decisions[index] or (),
-            context=self._context,
-        )
+        return Lost(command=self._command, events=self.decisions[index] or ())
 
     def _verdict(self, index: int) -> Verdict | None:
         """What the next attempt has shown, if there was one."""

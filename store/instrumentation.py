@@ -23,7 +23,7 @@ from store.errors import (
     VersionConflict,
 )
 from store.folding import Step
-from store.log import EventLog
+from store.log import Clock, EventLog
 from store.metrics import Found, Met, Metrics, Replayed, Saved
 from store.records import Append, Appended, Axis, Context, NewEvent
 from store.repository import Loaded, Repository
@@ -35,11 +35,19 @@ _log = logging.getLogger(__name__)
 _UNREADABLE = (SchemaTooNew, UpcasterMissing, UpcastFailed)
 
 
-class MeasuredLog:
-    """The appends of an event log. Safe to share between threads."""
+class MeasuredLog(EventLog):
+    """See `EventLog`."""
 
-    def __init__(self, log: EventLog, metrics: Metrics) -> None:
-        self._log = log
+    def __init__(
+        self,
+        database: Database,
+        *,
+        name: str,
+        clock: Clock | None,
+        outcome_timeout: float,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(database, name=name, clock=clock, outcome_timeout=outcome_timeout)
         self._metrics = metrics
 
     def append(
@@ -56,7 +64,7 @@ class MeasuredLog:
         started = perf_counter()
         types: Sequence[str] = ()
         try:
-            appended = self._log.append(
+            appended = super().append(
                 aggregate_type,
                 aggregate_id,
                 events,
@@ -81,7 +89,7 @@ class MeasuredLog:
         started = perf_counter()
         types: Sequence[str] = ()
         try:
-            answers = self._log.append_all(appends, context=context, connection=connection)
+            answers = super().append_all(appends, context=context, connection=connection)
             if not all(answer.duplicate for answer in answers):
                 types = [event.event_type for append in appends for event in append.events]
             return answers
@@ -112,7 +120,7 @@ class ConflictTeller:
 class TellingLog:
     """The appends that callers make themselves: nobody absorbs their conflicts."""
 
-    def __init__(self, log: EventLog | MeasuredLog, tell: Tell) -> None:
+    def __init__(self, log: EventLog, tell: Tell) -> None:
         self._log = log
         self._tell = tell
 
@@ -176,8 +184,7 @@ class TellingLog:
             actor=context.actor,
             correlation_id=context.correlation_id,
         )
-        lost = Lost(aggregate_type=aggregate_type, command=None, events=events, context=context)
-        self._tell(conflict, lost)
+        self._tell(conflict, Lost(command=None, events=events))
 
 
 class MeasuredRepository(Repository):

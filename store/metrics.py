@@ -156,8 +156,8 @@ class Metrics:
         handlers = self._histogram(
             "event_handler_duration_seconds", "How long a handler took.", "handler"
         )
-        self.handlers = Labelled[Histogram](handlers.labels)
-        self.pool = Gauge(
+        self._handlers = Labelled[Histogram](handlers.labels)
+        self._pool = Gauge(
             "event_store_pool_connections",
             "Database connections in use.",
             registry=self.registry,
@@ -260,7 +260,7 @@ class Metrics:
                 self._count_replayed(_taken(self._replayed))
             if self._met or self._attempts or self._snapshots:
                 self._count_commands()
-            self.pool.set(sum(in_use() for in_use in tuple(self._in_use)))
+            self._pool.set(sum(in_use() for in_use in tuple(self._in_use)))
 
     def _count_commands(self) -> None:
         met = _taken(self._met)
@@ -298,7 +298,7 @@ class Metrics:
         try:
             yield
         finally:
-            self.handlers.of(handler).observe(perf_counter() - started)
+            self._handlers.of(handler).observe(perf_counter() - started)
 
     def watch(self, gauges: Callable[[], Iterable[Metric]], in_use: Callable[[], int]) -> None:
         """Ask `gauges` whenever Prometheus asks; of several, the first that is still there.

@@ -174,13 +174,11 @@ class Recorder:
         try:
             self._write(logged)
         except EventStoreError as error:
-            if (
-                type(error) is EventStoreError
-            ):  # nothing that passes: the database takes no such row
-                self._write_one_by_one(logged)
-            else:
+            # One without a kind of its own does not pass: the database takes no such row.
+            if type(error) is not EventStoreError:
                 self._put_back(taken)
                 raise
+            self._write_one_by_one(logged)
 
     def _write(self, logged: Sequence[Logged]) -> None:
         ConflictLog(self._database).write(logged)

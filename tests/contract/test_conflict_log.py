@@ -380,7 +380,7 @@ def conflict(
         outcome=outcome,
         verdict=verdict,
     )
-    return told, Lost(aggregate_type="cart", command=Add(1), events=[], context=Context())
+    return told, Lost(command=Add(1), events=[])
 
 
 def test_a_storm_is_sampled_and_counted_whole(shop: Hindsight) -> None:
