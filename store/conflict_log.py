@@ -1,7 +1,7 @@
 """The newest conflicts of a store, from all its processes."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -10,13 +10,13 @@ from sqlalchemy import ColumnElement, Select, Table, case, delete, func, literal
 
 from store.conflict import NEEDLESS, Outcome, Verdict
 from store.database import Database
+from store.sources import start_of
 
 KEPT = 100_000
 """How many rows stay; older ones go."""
 
 Grouping: TypeAlias = Literal["aggregate", "command", "pair", "hour", "type"]
 HOUR = timedelta(hours=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 500
 
 
@@ -190,7 +190,7 @@ def _logged(row: dict[str, Any]) -> Logged:
 def _counted(row: Any, keys: int, by: Grouping) -> Conflicts:
     key, (detected, absorbed, needless, last_at, last_version) = tuple(row[:keys]), row[keys:]
     if by in {"hour", "type"}:
-        key = (_EPOCH + key[0] * HOUR, *key[1:])
+        key = (start_of(key[0], HOUR), *key[1:])
     return Conflicts(
         key=key,
         detected=int(detected),

@@ -1,13 +1,14 @@
 """What the metrics of all of a store's processes were over time, whoever kept them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from store.sources import start_of
+
 Labels: TypeAlias = tuple[str, ...]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -20,13 +21,18 @@ class Window(Struct, frozen=True, kw_only=True):
     @classmethod
     def until(cls, now: datetime, *, step: timedelta, steps: int) -> "Window":
         """The newest steps up to `now`; they begin at multiples of their width since 1970."""
-        last = _EPOCH + (now - _EPOCH) // step * step
+        last = floor(now, step)
         return cls(start=last - (steps - 1) * step, step=step, steps=steps)
 
     @property
     def end(self) -> datetime:
         """When the last step ends."""
         return self.start + self.steps * self.step
+
+
+def floor(moment: datetime, width: timedelta) -> datetime:
+    """The last multiple of `width` since 1970 that is not after the moment."""
+    return start_of((moment - start_of(0, width)) // width, width)
 
 
 class Newest(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Table, delete, or_, select, tuple_
 
 from store.database import Database
-from store.metric_history import Labels, Newest, Window
+from store.metric_history import Labels, Newest, Window, floor
 from store.metrics import Metrics, Series
 
 EVERY = timedelta(seconds=10)
@@ -73,7 +73,7 @@ class Sampler:
         self._row: Increases = {}
         self._unwritten: _Row | None = None
         self._levels: Mapping[str, float] = {}
-        self._taken_at = _floor(datetime.now(UTC), EVERY)
+        self._taken_at = floor(datetime.now(UTC), EVERY)
 
     def sample(self, *, last: bool = False) -> None:
         """Write the row where its time is up, where there are new conflicts, or the `last` time.
@@ -84,7 +84,7 @@ class Sampler:
         self._claimed = self._claimed or self._metrics.claim()
         if not self._claimed:
             return
-        current = _floor(datetime.now(UTC), EVERY)
+        current = floor(datetime.now(UTC), EVERY)
         if current < self._taken_at:
             # The clock was put back: rows of that time are written already, and not to be replaced.
             self._id = str(uuid4())
@@ -205,17 +205,16 @@ class SampledHistory:
     def _read_steps(self, window: Window) -> Sequence[_Step]:
         """The steps; those that are settled are read once."""
         starts = [window.start + number * window.step for number in range(window.steps)]
-        known = {start: self._settled.get((window.step, start)) for start in starts}
-        first = next((start for start in starts if known[start] is None), None)
-        if first is not None:
-            fresh = self._between(first, window)
-            settled = datetime.now(UTC) - _SETTLED
-            for start in starts:
-                if start >= first:
-                    known[start] = fresh.get(start) or _Step({}, {})
-                    if start + window.step < settled:
-                        self._settle(window.step, start, known[start] or _Step({}, {}))
-        return [known[start] or _Step({}, {}) for start in starts]
+        width, settled_by = window.step, datetime.now(UTC) - _SETTLED
+        first = next((start for start in starts if (width, start) not in self._settled), None)
+        fresh = {} if first is None else self._between(first, window)
+        steps = []
+        for start in starts:
+            step = self._settled.get((width, start)) or fresh.get(start) or _Step({}, {})
+            if start + width < settled_by:
+                self._settle(width, start, step)
+            steps.append(step)
+        return steps
 
     def _settle(self, width: timedelta, start: datetime, step: _Step) -> None:
         self._settled[width, start] = step
@@ -241,11 +240,6 @@ class SampledHistory:
     @property
     def _table(self) -> Table:
         return self._database.tables.tables["metric_samples"]
-
-
-def _floor(moment: datetime, width: timedelta) -> datetime:
-    start = datetime(1970, 1, 1, tzinfo=UTC)
-    return start + (moment - start) // width * width
 
 
 def _grown(before: Increases, now: Increases) -> Increases:

@@ -85,8 +85,7 @@ def _sample(random: Random, at: datetime, process: str) -> dict[str, Any]:
     }
     for name in ("event_store_save_duration_seconds", "event_replay_duration_seconds"):
         bounds = [*map(str, SECONDS), "+Inf"]
-        counts = sorted(random.randrange(100) for _ in bounds)
-        pairs = zip(bounds, counts, strict=True)
+        pairs = [(bound, random.randrange(1_000) >> place) for place, bound in enumerate(bounds)]
         grown[f"{name}_bucket"] = [[{"le": bound}, count] for bound, count in pairs]
     levels = {"event_store_size_bytes": 1e9, "event_store_feed_lag_events": random.randrange(9)}
     return {

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from dashboard import resources
+from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress
 from store.application import Hindsight
 from store.conflict import Outcome, Verdict
@@ -15,13 +16,12 @@ from store.errors import NotFound
 from store.gauges import Levels
 from store.metric_history import MetricHistory, Newest, Window, filled, quantile
 from store.metrics import SECONDS
+from store.sources import MICROSECOND
 
 RECENT = 20
 HOTTEST = 10
 PAIRS = 100
 RANKS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-_MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Latency = Mapping[str, Sequence[float | None]]
 """By rank, such as p95, the seconds in each step; None where nothing happened."""
@@ -190,10 +190,10 @@ def _seen(store: Hindsight, named: str, now: datetime, window: Window) -> Monito
     saves = history.increases("event_store_save_duration_seconds_count", window)
     return Monitoring(
         range=named,
-        step=window.step // _MICROSECOND,
-        start=_us(window.start),
+        step=window.step // MICROSECOND,
+        start=to_microseconds(window.start),
         steps=window.steps,
-        now=_us(now),
+        now=to_microseconds(now),
         source=Kept(kind=history.kind, name=history.name),
         newest=_newest(history.newest()),
         conflicts=_outcomes(history, window),
@@ -216,7 +216,9 @@ def _seen(store: Hindsight, named: str, now: datetime, window: Window) -> Monito
 
 
 def _newest(found: Newest | None) -> NewestSample | None:
-    return None if found is None else NewestSample(at=_us(found.at), process=found.process)
+    return (
+        None if found is None else NewestSample(at=to_microseconds(found.at), process=found.process)
+    )
 
 
 def _level(found: Levels | None) -> Level | None:
@@ -294,7 +296,7 @@ def _of_hour(counted: Conflicts) -> OfHour:
     hour, aggregate_type = counted.key
     assert isinstance(hour, datetime)  # noqa: S101 (for the type checker)
     return OfHour(
-        hour=_us(hour),
+        hour=to_microseconds(hour),
         aggregate_type=str(aggregate_type),
         detected=counted.detected,
         escaped=counted.escaped,
@@ -322,7 +324,7 @@ def _hottest(log: ConflictLog, window: Window) -> Sequence[Hot]:
             absorbed=counted.absorbed,
             escaped=counted.escaped,
             needless=counted.needless,
-            last_at=_us(counted.last_at),
+            last_at=to_microseconds(counted.last_at),
             last_version=counted.last_version,
         )
         for counted in log.counts("aggregate", since=window.start, limit=HOTTEST)
@@ -331,7 +333,7 @@ def _hottest(log: ConflictLog, window: Window) -> Sequence[Hot]:
 
 def _recent(logged: Logged) -> Recent:
     return Recent(
-        occurred_at=_us(logged.occurred_at),
+        occurred_at=to_microseconds(logged.occurred_at),
         outcome=logged.outcome,
         aggregate_type=logged.aggregate_type,
         aggregate_id=logged.aggregate_id,
@@ -343,7 +345,3 @@ def _recent(logged: Logged) -> Recent:
         weight=logged.weight,
         actor=logged.actor,
     )
-
-
-def _us(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND

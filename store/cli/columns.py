@@ -1,6 +1,7 @@
 """Aligned columns of text that may come from anywhere."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 
 
 class Columns:
@@ -28,6 +29,11 @@ class Columns:
 
     def _cell(self, text: str, width: int, right: bool) -> str:  # noqa: FBT001 (of `map`)
         return text.rjust(width) if right else text.ljust(width)
+
+
+def utc_text(moment: datetime, timespec: str = "auto") -> str:
+    """The time in UTC, as columns that say so show it."""
+    return moment.isoformat(sep=" ", timespec=timespec).removesuffix("+00:00")
 
 
 def shown(text: str) -> str:

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from store.application import Hindsight
-from store.cli.columns import Columns, shown
+from store.cli.columns import Columns, shown, utc_text
 from store.cli.parameters import Since
 from store.cli.program import store_option
 from store.conflict import Verdict
@@ -77,7 +77,7 @@ def _show_newest(newest: Sequence[Logged], *, as_json: bool) -> None:
 
 def _told(each: Logged) -> tuple[str, ...]:
     return (
-        _time(each.occurred_at),
+        utc_text(each.occurred_at, "seconds"),
         each.outcome,
         f"{each.weight:,}",
         "several" if each.aggregate_id is None else each.aggregate_id,
@@ -121,11 +121,7 @@ def _named(by: str, each: Conflicts) -> dict[str, object]:
 
 
 def _key(part: str | datetime | None) -> str:
-    return _time(part)[:16] if isinstance(part, datetime) else _or_dash(part)
-
-
-def _time(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    return utc_text(part, "minutes") if isinstance(part, datetime) else _or_dash(part)
 
 
 def _or_dash(value: object) -> str:

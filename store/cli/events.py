@@ -12,7 +12,7 @@ import click
 from msgspec import Struct
 
 from store.application import Hindsight, open_source
-from store.cli.columns import Columns, shortened
+from store.cli.columns import Columns, shortened, utc_text
 from store.cli.parameters import WHOLE, Moment, Name
 from store.cli.program import store_option
 from store.interchange import format_line
@@ -180,7 +180,7 @@ def _row(event: Event) -> tuple[str, ...]:
         str(event.version),
         event.aggregate_id,
         event.event_type,
-        event.occurred_at.isoformat(sep=" ").removesuffix("+00:00"),
+        utc_text(event.occurred_at),
         _short(event.raw_data),
     )
 

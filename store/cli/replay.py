@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from store.application import open_repository
-from store.cli.columns import Columns, shown
+from store.cli.columns import Columns, shown, utc_text
 from store.cli.parameters import WHOLE, Moment, Name
 from store.cli.program import FOUND, domain_option, store_option
 from store.domain import Domains
@@ -99,7 +99,7 @@ def _until_failure(steps: Iterator[Step]) -> Iterator[Step]:
 def _row(step: Step) -> tuple[str, ...]:
     return (
         str(step.event.version),
-        step.event.occurred_at.isoformat(sep=" ").removesuffix("+00:00"),
+        utc_text(step.event.occurred_at),
         step.event.event_type,
         ", ".join(changed_fields(step.before, step.after)) or "nothing",
     )

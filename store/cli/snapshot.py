@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from store.application import Hindsight
-from store.cli.columns import Columns, shown
+from store.cli.columns import Columns, shown, utc_text
 from store.cli.parameters import Name
 from store.cli.program import FOUND, domain_option, store_option
 from store.domain import Domains
@@ -126,7 +126,7 @@ def _listed(each: Snapshot) -> tuple[str, ...]:
         each.aggregate_id,
         str(each.version),
         f"{each.bytes:,}",
-        each.taken_at.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
+        utc_text(each.taken_at, "seconds"),
         "this code's" if each.own else f"another, {each.fingerprint[:8]}",
     )
 
