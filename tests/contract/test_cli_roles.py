@@ -1,5 +1,6 @@
 """The PostgreSQL role a service runs under: everything it needs, nothing more."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -162,8 +163,13 @@ def test_the_role_writes_down_conflicts_and_samples(role: str, postgres_url: str
 
 
 def test_a_role_that_may_not_write_them_down_works_all_the_same(
-    role: str, postgres_server: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
+    role: str,
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And writes down what waits once it may."""
     quoted = '"' + role.replace('"', '""') + '"'
     database = postgres_url.partition("@/")[2].partition("?")[0]
     postgres_server.execute(
@@ -176,5 +182,14 @@ def test_a_role_that_may_not_write_them_down_works_all_the_same(
             assert service.recorder is not None
             service.recorder.flush()
         service.append("user", "a", [CREATED], expected=none())
+        assert service.recorder is not None
+        service.recorder.flush()
+        assert list(service.conflicts.newest()) == []
+        postgres_server.execute(
+            f"GRANT INSERT ON conflicts, metric_samples TO {quoted}", database=database
+        )
+        monkeypatch.setattr("store.recorder.monotonic", lambda: time.monotonic() + 61)
+        service.recorder.flush()
+        assert len(service.conflicts.newest()) == 2
     assert caplog.text.count("conflicts are written down later: permission denied") == 1
     assert caplog.text.count("metrics are written down later: permission denied") == 1

@@ -306,6 +306,20 @@ def test_a_loser_that_is_far_behind_is_not_judged(
     assert [conflict.verdict for conflict in logged(shop)] == ["commutes", "unknown"]
 
 
+def test_a_verdict_folds_no_long_history(shop: Hindsight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where snapshots are off, that is; else a load is short whatever the history."""
+    monkeypatch.setattr("store.verdicts.LONGEST", 2)
+    shop.append("cart", "a", [added(1), added(1)], expected=exact(1))
+    with pytest.raises(VersionConflict):
+        shop.append("cart", "a", [added(1)], expected=exact(2))
+    assert [row.verdict for row in logged(shop)] == ["commutes"]
+    judge = Judge(
+        shop.database, SHOP_DOMAINS, Snapshots(shop.database, SHOP_DOMAINS, enabled=False)
+    )
+    assert judge.verdict(*conflict(verdict=None, actual=2)) != "unknown"
+    assert judge.verdict(*conflict(verdict=None, actual=3)) == "unknown"
+
+
 def test_a_command_that_cannot_decide_again_is_not_judged(
     shop: Hindsight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +381,11 @@ def test_it_is_written_within_seconds_by_itself(shop: Hindsight) -> None:
 
 
 def conflict(
-    aggregate_id: str = "a", outcome: Outcome = "escaped", verdict: Verdict | None = "same"
+    aggregate_id: str = "a",
+    outcome: Outcome = "escaped",
+    verdict: Verdict | None = "same",
+    *,
+    actual: int = 2,
 ) -> tuple[Conflict, Lost]:
     told = Conflict(
         aggregate_type="cart",
@@ -375,7 +393,7 @@ def conflict(
         command="Add",
         event_types=("Added",),
         expected=1,
-        actual=2,
+        actual=actual,
         attempt=1,
         outcome=outcome,
         verdict=verdict,
@@ -550,6 +568,18 @@ def test_what_a_sample_was_found_to_be_does_not_go_for_all(shop: Hindsight) -> N
         found[row.verdict] += row.weight
     assert sum(found.values()) == 100
     assert found["unknown"] >= 95
+
+
+def test_what_will_not_be_judged_is_not_kept(shop: Hindsight) -> None:
+    """It may be megabytes, and there may be a thousand."""
+    recorder = shop.recorder
+    assert recorder is not None
+    with recorder._writing:
+        for number in range(200):
+            recorder.tell(*conflict(f"a-{number}", verdict=None))
+            recorder.tell(*conflict(f"b-{number}"))
+        kept = [each.lost for rows in recorder._waiting.values() for each in rows if each.lost]
+    assert 0 < len(kept) <= 50
 
 
 def test_looking_for_verdicts_takes_a_tenth_of_a_second(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -233,6 +234,16 @@ def test_snapshots_are_hit_missed_taken_and_found_invalid(
     assert value(registry, name, result="invalid") == 1
 
 
+def test_states_as_of_a_time_begin_at_no_snapshot(
+    bank: Hindsight, registry: CollectorRegistry
+) -> None:
+    bank.append("account", "a", drawn(), expected=any_())
+    bank.load("a", as_of=datetime.now(UTC))
+    assert value(registry, "event_replay_requests_total", success="true") == 1
+    for result in ("hit", "miss", "invalid"):
+        assert value(registry, "event_store_snapshot_loads_total", result=result) == 0
+
+
 def test_handlers_are_timed_by_name(bank: Hindsight, registry: CollectorRegistry) -> None:
     with bank.metrics.handling("welcome"):
         pass
@@ -331,10 +342,11 @@ def test_who_is_largest_may_take_too_long_to_know(
         raise StatementTimeout("canceling statement due to statement timeout")
 
     monkeypatch.setattr(bank._aside, "select", slow)
+    monkeypatch.setattr(bank._aside, "bytes_used", lambda: 12_345)
     monkeypatch.setattr(bank._gauges, "_again", 0.0)
     told = bank.exposition()
     assert b'event_store_events_by_aggregate{aggregate_id="a"} 1.0' in told
-    assert b"event_store_size_bytes" in told
+    assert b"event_store_size_bytes 12345.0" in told
 
 
 def test_a_statement_that_takes_too_long_is_ended(bank: Hindsight) -> None:
