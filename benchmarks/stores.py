@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -46,6 +46,14 @@ class PostgreSQLStores:
             PEER: partial(Peer, self._for_peer(Peer)),
             FAST_PEER: partial(FastPeer, self._for_peer(FastPeer)),
         }
+
+    def on_one_core(self) -> AbstractContextManager[None]:
+        """What connects within it shares a core with its server.
+
+        A core that idles between two calls takes, under a hypervisor, longer to wake than a load
+        takes, or not, by what else happens: several times what is to be measured.
+        """
+        return _on_one_core(self.server.pid)
 
     def drop(self, url: str) -> None:
         """Remove a store that nobody has open."""
@@ -95,6 +103,10 @@ class SQLiteStores:
             OURS: partial(Ours, url),
         }
 
+    def on_one_core(self) -> AbstractContextManager[None]:
+        """There is no server to share it with."""
+        return _on_one_core()
+
     def drop(self, url: str) -> None:
         """Remove a store that nobody has open."""
         for file in self._directory.glob(f"{Path(url).name}*"):
@@ -112,6 +124,21 @@ def stores() -> Iterator[tuple[PostgreSQLStores, SQLiteStores]]:
             if file_system(place) in {"tmpfs", "ramfs"}:
                 raise SystemExit(f"{place} is in memory; let TMPDIR name a directory on a disk")
         yield PostgreSQLStores(server), SQLiteStores(Path(directory))
+
+
+@contextmanager
+def _on_one_core(server: int | None = None) -> Iterator[None]:
+    """This thread, those it starts, and the processes that the server starts."""
+    processes = [psutil.Process()] + ([psutil.Process(server)] if server else [])
+    before = [process.cpu_affinity() for process in processes]
+    core = before[0][-1:] if before[0] else []
+    for process in processes:
+        process.cpu_affinity(core)
+    try:
+        yield
+    finally:
+        for process, cores in zip(processes, before, strict=True):
+            process.cpu_affinity(cores)
 
 
 def file_system(path: Path) -> str:
