@@ -1,0 +1,178 @@
+"""A history step by step, the same from each database and from a file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from store import Aggregate, Domain, Hindsight, NewEvent, any_
+from store.analysis import Step, Stepper, apply, document
+from store.analysis.document import is_same
+from store.application import open_repository
+from store.domain import Domains
+from store.errors import AggregateNotFound, HistoryGap
+from store.repository import Repository
+from store.transfer import export_events
+from tests.histories import PACKAGES, imported, lines
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class Added(Struct, frozen=True):
+    number: int
+
+
+class Total(Struct, frozen=True):
+    total: int = 0
+    seen: frozenset[int] = frozenset()
+
+
+def add(state: Total, event: Added) -> Total:
+    if event.number == 13:
+        raise ValueError("thirteen")
+    return Total(state.total + event.number, state.seen | {event.number})
+
+
+NUMBERS = Domain(
+    "numbers", aggregates=[Aggregate("total", initial=Total(), events=[Added], apply=add)]
+)
+
+
+@contextmanager
+def opened(kind: str, url: str, folder: Path, numbers: Sequence[int]) -> Iterator[Repository]:
+    """A total to which those numbers were added, an hour apart."""
+    events = [
+        NewEvent("Added", {"number": number}, occurred_at=NOON + index * timedelta(hours=1))
+        for index, number in enumerate(numbers)
+    ]
+    with Hindsight(url, domain=NUMBERS) as store:
+        store.append("total", "t", events, expected=any_())
+        if kind == "store":
+            yield store.repository
+            return
+        file = folder / "events.ndjson"
+        with file.open("wb") as stream:
+            export_events(store.log, stream)
+    with open_repository(str(file), Domains([NUMBERS])) as repository:
+        yield repository
+
+
+@pytest.fixture(params=["store", "file"])
+def opening(request: pytest.FixtureRequest, store_url: str, tmp_path: Path) -> Callable[..., Any]:
+    return lambda numbers: opened(request.param, store_url, tmp_path, numbers)
+
+
+def versions(steps: Sequence[Step]) -> list[int]:
+    return [step.event.version for step in steps]
+
+
+def test_each_step_has_both_documents_and_what_leads_from_one_to_the_other(
+    opening: Callable[..., Any],
+) -> None:
+    with opening([8, 16, 16, 0]) as repository:
+        steps = list(Stepper(repository, "t").steps())
+    assert versions(steps) == [1, 2, 3, 4]
+    assert steps[0].before == {"total": 0, "seen": []}
+    assert steps[-1].after == {"total": 40, "seen": [0, 8, 16]}
+    assert [change.as_patch() for change in steps[2].changes] == [
+        {"op": "replace", "path": "/total", "value": 40}
+    ]
+    for step, following in pairwise(steps):
+        assert step.after == following.before
+    for step in steps:
+        assert apply(step.changes, step.before) == step.after
+        assert 0 < step.took < 10
+        assert step.error is None
+    hour = timedelta(hours=1)
+    assert [step.elapsed for step in steps] == [None, hour, hour, hour]
+
+
+def test_an_event_that_cannot_be_applied_is_marked_and_the_next_goes_on(
+    opening: Callable[..., Any],
+) -> None:
+    with opening([1, 13, 4]) as repository:
+        steps = list(Stepper(repository, "t").steps())
+    assert [step.after["total"] for step in steps] == [1, 1, 5]
+    assert [bool(step.error) for step in steps] == [False, True, False]
+    assert "'t' version 2 (Added, position 2): ValueError: thirteen" in str(steps[1].error)
+    assert steps[1].changes == ()
+
+
+@pytest.mark.parametrize("every", [1, 3, 1_000])
+def test_a_window_is_a_part_of_the_whole(opening: Callable[..., Any], every: int) -> None:
+    with opening([*range(1, 12), 13, *range(14, 20)]) as repository:
+        whole = list(Stepper(repository, "t").steps())
+        stepper = Stepper(repository, "t", every=every)
+        for first, last in [(7, 9), (1, 3), (15, 30), (18, 18), (12, 13), (3, 3), (7, 9)]:
+            window = list(stepper.steps(first, last))
+            wanted = [step for step in whole if first <= step.event.version <= last]
+            assert [(s.event, s.before, s.after, s.changes, s.elapsed) for s in window] == [
+                (s.event, s.before, s.after, s.changes, s.elapsed) for s in wanted
+            ]
+            assert [step.error for step in window] == [step.error for step in wanted]
+        assert stepper.state(0) == {"total": 0, "seen": []}
+        for step in whole:
+            assert stepper.state(step.event.version) == step.after
+
+
+def test_a_later_window_is_read_from_the_nearest_checkpoint(
+    opening: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opening(range(20, 60)) as repository:
+        stepper = Stepper(repository, "t", every=10)
+        list(stepper.steps())
+        read: list[int | None] = []
+        events = repository.source.events
+
+        def counted(*given: Any, from_version: int | None = None, **named: Any) -> Any:
+            read.append(from_version)
+            return events(*given, from_version=from_version, **named)
+
+        monkeypatch.setattr(repository.source, "events", counted)
+        list(stepper.steps(25, 30))
+        stepper.state(40)
+        list(stepper.steps(31, 32))
+    assert read == [21, 41, 31]
+
+
+def test_checkpoints_are_dropped_where_they_take_too_much(opening: Callable[..., Any]) -> None:
+    with opening(range(20, 120)) as repository:
+        stepper = Stepper(repository, "t", every=1, keep_bytes=2_000)
+        steps = list(stepper.steps())
+        assert 1 < len(stepper._checkpoints) < 20
+        assert [stepper.state(version) for version in (1, 50, 100)] == [
+            steps[version - 1].after for version in (1, 50, 100)
+        ]
+
+
+def test_an_unknown_aggregate_and_a_gap_are_named(sqlite_url: str, tmp_path: Path) -> None:
+    with opened("store", sqlite_url, tmp_path, [1, 2, 3, 4]) as repository:
+        with pytest.raises(AggregateNotFound):
+            Stepper(repository, "nobody")
+        events = repository.source.events
+        source: Any = repository.source
+        source.events = lambda *a, **k: (e for e in events(*a, **k) if e.version != 3)
+        walk = Stepper(repository, "t").steps()
+        assert versions([next(walk), next(walk)]) == [1, 2]
+        with pytest.raises(HistoryGap):
+            next(walk)
+
+
+@pytest.mark.slow
+def test_the_steps_of_scoop_pass_through_every_known_state(store_url: str, data_sets: Path) -> None:
+    folder = data_sets / "scoop_main"
+    known = lines(folder / "expected_at_version.ndjson.gz")
+    with imported(store_url, folder, PACKAGES) as store:
+        for expected in known:
+            stepper = Stepper(store.repository, expected["aggregate_id"])
+            version = expected["version"]
+            *_, step = stepper.steps(max(version - 1, 1), version)
+            assert is_same(step.after, document(expected["state"]))
+            assert is_same(apply(step.changes, step.before), step.after)
+            assert is_same(stepper.state(version), step.after)
+    assert len(known) == 172
