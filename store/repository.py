@@ -60,7 +60,7 @@ class Repository:
         *,
         writable: bool = False,
     ) -> None:
-        self._source = source
+        self.source = source
         self._domains = domains
         self._snapshots = snapshots
         self._writable = writable
@@ -84,14 +84,14 @@ class Repository:
             HistoryGap: a version is missing.
             SnapshotAhead: a snapshot is of a version that has no event.
         """
-        _check_bounds(version, as_of, first=self._source.info.first_version)
+        _check_bounds(version, as_of, first=self.source.info.first_version)
         if as_of is None:
             loaded = self._up_to(aggregate_id, version)
         else:
-            history = self._source.history(aggregate_id, as_of=as_of, axis=axis)
+            history = self.source.history(aggregate_id, as_of=as_of, axis=axis)
             loaded = self._fold(aggregate_id, None, history, gaps=_may_leave_out(as_of, axis))
         if loaded is None:
-            self._source.aggregate(aggregate_id)
+            self.source.aggregate(aggregate_id)
             raise NoEventYet(aggregate_id, as_of)
         if version is not None and loaded.version < version:
             raise VersionNotFound(aggregate_id, version, newest=loaded.version)
@@ -120,7 +120,7 @@ class Repository:
             SnapshotRefused: the state would not come back from JSON as it is.
             AggregateNotFound, ApplyFailed, HistoryGap, SnapshotAhead: as `load` does.
         """
-        head = self._source.aggregate(aggregate_id)
+        head = self.source.aggregate(aggregate_id)
         aggregate = self._domains.aggregate(head.aggregate_type)
         snapshots = self._snapshots
         if aggregate is None or snapshots is None or head.aggregate_type not in snapshots.types:
@@ -149,17 +149,17 @@ class Repository:
             AggregateNotFound: no event of it is stored.
             ApplyFailed, HistoryGap: as `load` does, when that event's turn comes.
         """
-        first = self._source.info.first_version
+        first = self.source.info.first_version
         _check_bounds(version, as_of, first=first)
-        fold = self.fold_of(self._source.aggregate(aggregate_id).aggregate_type)
-        events = self._source.events(aggregate_id, to_version=version)
+        fold = self.fold_of(self.source.aggregate(aggregate_id).aggregate_type)
+        events = self.source.events(aggregate_id, to_version=version)
         if as_of is not None:
             events = (event for event in events if _is_there(event, as_of, axis))
         return steps(fold, events, after=first - 1, go_on=go_on, gaps=_may_leave_out(as_of, axis))
 
     def catch_up(self, loaded: Loaded[Any]) -> Loaded[Any]:
         """The newest state, from an earlier one and the events since; raises as `load` does."""
-        rows = self._source.history(loaded.aggregate_id, after=loaded.version)
+        rows = self.source.history(loaded.aggregate_id, after=loaded.version)
         return self._fold(loaded.aggregate_id, loaded, rows, gaps=False) or loaded
 
     def fold_of(self, aggregate_type: str) -> Fold:
@@ -186,7 +186,7 @@ class Repository:
         batches: Iterable[Sequence[HistoryRow]] = (begun.rows,) if begun.rows else ()
         if begun.more:
             last = begun.rows[-1][0]
-            further = self._source.history(aggregate_id, after=last, to_version=version)
+            further = self.source.history(aggregate_id, after=last, to_version=version)
             batches = chain(batches, further)
         return self._fold(aggregate_id, start, batches, gaps=False)
 
@@ -209,7 +209,7 @@ class Repository:
         return replace(loaded, ignored=begun.ignored)
 
     def _whole(self, aggregate_id: str, version: int | None) -> Loaded[Any] | None:
-        history = self._source.history(aggregate_id, to_version=version)
+        history = self.source.history(aggregate_id, to_version=version)
         return self._fold(aggregate_id, None, history, gaps=False)
 
     def _fold(
@@ -250,10 +250,10 @@ class Repository:
         return loaded
 
     def _type_of(self, aggregate_id: str, first: HistoryRow) -> str:
-        return first[3] or self._source.aggregate(aggregate_id).aggregate_type
+        return first[3] or self.source.aggregate(aggregate_id).aggregate_type
 
     def _position(self, aggregate_id: str, version: int) -> int | None:
-        found = self._source.events(aggregate_id, from_version=version, to_version=version)
+        found = self.source.events(aggregate_id, from_version=version, to_version=version)
         return next((event.position for event in found), None)
 
     def _unborn(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
@@ -262,7 +262,7 @@ class Repository:
             aggregate_id=aggregate_id,
             aggregate_type=aggregate_type,
             state=fold.initial,
-            version=self._source.info.first_version - 1,
+            version=self.source.info.first_version - 1,
             source="replay",
             generic=fold is GENERIC,
         )

@@ -109,7 +109,7 @@ def test_lists_too_long_to_be_aligned_are_compared_place_by_place() -> None:
     other = [9, *one[2:], 8]
     assert len(diff(one[:60], [9, *one[2:60], 8])) < 5
     changes = diff(one, other)
-    assert {change.op for change in changes} == {"replace", "remove"}
+    assert len(changes) > 1_000
     assert apply(changes, one) == other
     inserted = [*one[:1_500], -1, *one[1_500:]]  # however long, what is around it is the same
     assert [change.path for change in diff(one, inserted)] == ["/1500"]
