@@ -16,6 +16,7 @@ from msgspec import Struct
 from store import folding
 from store.analysis.changes import IDENTITIES, Change, diff
 from store.analysis.document import ABSENT, document
+from store.analysis.rewriting import merged_again, written_again
 from store.folding import Fold
 from store.records import Event
 from store.repository import Repository
@@ -32,7 +33,8 @@ class Step(Struct, frozen=True, kw_only=True):
 
     `elapsed` is the time since the event before it occurred, None for the first; it is negative
     where times run backwards. `took` is how many seconds decoding and applying the event took. An
-    event that cannot be applied has an `error`, and the state stays as it was.
+    event that cannot be applied has an `error`, and the state stays as it was. `written_again` are
+    the places, as far as can be known, to which the event wrote the value that they had.
     """
 
     event: Event
@@ -42,6 +44,7 @@ class Step(Struct, frozen=True, kw_only=True):
     elapsed: timedelta | None
     took: float
     error: str | None
+    written_again: tuple[str, ...] = ()
 
 
 class _Checkpoint(Struct, frozen=True):
@@ -126,7 +129,13 @@ class Stepper:
             elapsed=event.occurred_at - previous.occurred_at if previous else None,
             took=step.took,
             error=None if step.error is None else " ".join(str(step.error).split()),
+            written_again=() if step.error else tuple(self._rewrites(step)),
         )
+
+    def _rewrites(self, step: folding.Step) -> Iterator[str]:
+        if self.generic:
+            return merged_again(step.event.data, step.before)
+        return written_again(step.before, step.after)
 
     def _folded(self, first: int, last: int | None) -> Iterator[folding.Step]:
         """From the nearest checkpoint that lies before `first`, whose own event comes first."""
