@@ -20,6 +20,7 @@ EventStoreError
 ├── NotFound(LookupError)
 │   ├── AggregateNotFound
 │   ├── VersionNotFound
+│   ├── SnapshotNotFound                no snapshot of this code's fold that can be read
 │   └── NoEventYet                      the aggregate exists, but not by the time asked for
 ├── InvalidSetting(ValueError)          the environment says what cannot be; names the variable
 ├── InvalidDomain(ValueError)           a service's declaration that does not fit; names the place
@@ -177,6 +178,16 @@ class NoEventYet(NotFound):
         super().__init__(f"{aggregate_id!r} has no event by {by}")
         self.aggregate_id = aggregate_id
         self.as_of = as_of
+
+
+class SnapshotNotFound(NotFound):
+    """The aggregate has no snapshot of this code's fold, or `reason` says why it is ignored."""
+
+    def __init__(self, *, aggregate_id: str, reason: str | None) -> None:
+        why = f": it is ignored, {reason}" if reason else " of this code's fold"
+        super().__init__(f"no snapshot of {aggregate_id!r}{why}")
+        self.aggregate_id = aggregate_id
+        self.reason = reason
 
 
 class InvalidSource(EventStoreError, ValueError):

@@ -61,7 +61,7 @@ class Repository:
         writable: bool = False,
     ) -> None:
         self.source = source
-        self._domains = domains
+        self.domains = domains
         self._snapshots = snapshots
         self._writable = writable
 
@@ -121,7 +121,7 @@ class Repository:
             AggregateNotFound, ApplyFailed, HistoryGap, SnapshotAhead: as `load` does.
         """
         head = self.source.aggregate(aggregate_id)
-        aggregate = self._domains.aggregate(head.aggregate_type)
+        aggregate = self.domains.aggregate(head.aggregate_type)
         snapshots = self._snapshots
         if aggregate is None or snapshots is None or head.aggregate_type not in snapshots.types:
             why = "no domain code" if aggregate is None else "its type takes no snapshots"
@@ -164,7 +164,7 @@ class Repository:
 
     def fold_of(self, aggregate_type: str) -> Fold:
         """How events of that type become state."""
-        return self._domains.aggregate(aggregate_type) or GENERIC
+        return self.domains.aggregate(aggregate_type) or GENERIC
 
     def _up_to(self, aggregate_id: str, version: int | None) -> Loaded[Any] | None:
         """The state after that version, or the newest; None where there is no event."""
@@ -197,7 +197,7 @@ class Repository:
         loaded = self._whole(aggregate_id, version)
         if loaded is None:
             return None
-        aggregate = self._domains.aggregate(loaded.aggregate_type)
+        aggregate = self.domains.aggregate(loaded.aggregate_type)
         if self._writable and self._snapshots is not None and aggregate is not None:
             self._snapshots.replace(
                 aggregate,

@@ -1,8 +1,10 @@
 """The command line: `hindsight`, or `python -m store`."""
 
 from store.cli.append import append
+from store.cli.blame import blame
 from store.cli.conflicts import conflicts
 from store.cli.demo import demo
+from store.cli.diff import diff_states
 from store.cli.events import events
 from store.cli.migrate import migrate
 from store.cli.open import open_dashboard
@@ -11,6 +13,7 @@ from store.cli.replay import replay
 from store.cli.snapshot import snapshot
 from store.cli.stats import stats
 from store.cli.transfer import export, import_
+from store.cli.transitions import transitions
 from store.cli.upcasters import upcasters
 from store.cli.verify import verify
 from store.cli.work import work
@@ -22,6 +25,9 @@ for command in (
     append,
     events,
     replay,
+    diff_states,
+    blame,
+    transitions,
     stats,
     verify,
     upcasters,
