@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from store import Aggregate, Context, Domain, Event, Hindsight, NewEvent, any_
-from store.analysis import ABSENT, Step, Stepper, blame, diff
+from store.analysis import ABSENT, Blame, Step, Stepper, blame, diff
 from store.analysis.document import document, find, is_same, leaves
 from store.analysis.rewriting import merged_again
 from tests.histories import PACKAGES, imported, lines
@@ -62,8 +62,12 @@ def history(*documents: Any) -> list[Step]:
     ]
 
 
+def blamed(steps: Sequence[Step]) -> Blame:
+    return blame(steps, initial=steps[0].before)
+
+
 def setters(*documents: Any) -> dict[str, int | None]:
-    found = blame(history(*documents))
+    found = blamed(history(*documents))
     return {f.path: f.origin.version if f.origin else None for f in found.fields()}
 
 
@@ -83,7 +87,7 @@ def line(number: int, price: int) -> dict[str, int]:
 
 
 def test_an_item_of_a_list_keeps_its_history_wherever_it_stands() -> None:
-    found = blame(
+    found = blamed(
         history(
             [],
             [line(1, 10)],
@@ -110,30 +114,36 @@ def test_an_item_of_a_list_keeps_its_history_wherever_it_stands() -> None:
 
 def test_a_field_that_is_gone_tells_who_took_it_and_goes_on_when_it_is_back() -> None:
     steps = history({}, {"a": {"b": 1}}, {}, {"a": {"b": 2}}, {"a": {}}, {"a": 7}, {"a": {"b": 7}})
-    gone = blame(steps[:2]).field("/a/b")
+    gone = blamed(steps[:2]).field("/a/b")
     assert gone is not None
     assert (gone.value, gone.origin and gone.origin.version, gone.changes) == (ABSENT, 2, 2)
-    back = blame(steps).field("/a/b")
+    back = blamed(steps).field("/a/b")
     assert back is not None
     assert [entry.origin.version for entry in back.history] == [1, 2, 3, 4, 6]
     assert [entry.change.after for entry in back.history] == [1, ABSENT, 2, ABSENT, 7]
-    whole = blame(steps).field("/a")
+    whole = blamed(steps).field("/a")
     assert whole is not None
     assert [entry.origin.version for entry in whole.history] == [1, 2, 3, 4, 5, 6]
-    assert blame(steps).field("/never") is None
-    assert blame(steps).field("/a/b/c") is None
+    assert blamed(steps).field("/never") is None
+    assert blamed(steps).field("/a/b/c") is None
 
 
 def test_what_was_deep_inside_of_what_is_gone_tells_so_each_time() -> None:
     here, gone = {"a": {"b": {"c": 1}}}, {"a": 0}
-    found = blame(history(gone, here, gone, here, gone)).field("/a/b/c")
+    found = blamed(history(gone, here, gone, here, gone)).field("/a/b/c")
     assert found is not None
     assert [entry.origin.version for entry in found.history] == [1, 2, 3, 4]
 
 
+def test_nobody_set_what_every_state_begins_with() -> None:
+    found = Blame({"a": [1]}).field("/a/0")
+    assert found is not None
+    assert (found.value, found.origin, found.changes) == (1, None, 0)
+
+
 def test_the_origin_names_the_event() -> None:
     [step] = history({"a": 0}, {"a": 1})
-    [found] = blame([step]).fields()
+    [found] = blamed([step]).fields()
     origin = found.origin
     assert origin is not None
     assert (origin.event_id, origin.event_type) == (step.event.event_id, "Happened")
@@ -141,7 +151,7 @@ def test_the_origin_names_the_event() -> None:
 
 
 def test_of_many_changes_the_last_are_kept_and_all_are_counted() -> None:
-    found = blame(history(*({"n": number} for number in range(1_500)))).field("/n")
+    found = blamed(history(*({"n": number} for number in range(1_500)))).field("/n")
     assert found is not None
     assert (found.changes, len(found.history)) == (1_499, 1_000)
     assert found.history[0].change.after == 500
@@ -192,7 +202,8 @@ def test_who_wrote_the_same_value_again_is_told_apart(
         events = [NewEvent("Renamed", {"name": name}) for name in names]
         context = Context(actor="admin", correlation_id="ticket-7")
         store.append("person", "p", events, expected=any_(), context=context)
-        found = blame(Stepper(store.repository, "p").steps())
+        stepper = Stepper(store.repository, "p")
+        found = blame(stepper.steps(), initial=stepper.initial)
         name = found.field("/name")
         assert name is not None
         assert name.origin is not None
@@ -200,7 +211,7 @@ def test_who_wrote_the_same_value_again_is_told_apart(
         assert (name.origin.actor, name.origin.correlation_id) == ("admin", "ticket-7")
         logins = found.field("/logins")
         assert logins is None or (logins.origin, logins.written_again) == (None, None)
-        renamed = blame(Stepper(store.repository, "p").steps(last=2)).field("/name")
+        renamed = blame(stepper.steps(last=2), initial=stepper.initial).field("/name")
         assert renamed is not None
         assert renamed.written_again is None
 
@@ -208,10 +219,10 @@ def test_who_wrote_the_same_value_again_is_told_apart(
 def test_a_value_set_anew_was_not_written_again() -> None:
     steps = history({"a": 1}, {"a": 1}, {"a": 2})
     steps[0] = msgspec.structs.replace(steps[0], written_again=("/a", "/nowhere"))
-    found = blame(steps).field("/a")
+    found = blamed(steps).field("/a")
     assert found is not None
     assert (found.origin and found.origin.version, found.written_again) == (2, None)
-    assert blame(steps[:1]).field("/a") == replace(
+    assert blamed(steps[:1]).field("/a") == replace(
         found, value=1, origin=None, changes=0, history=(), written_again=1
     )
 
@@ -247,7 +258,7 @@ def test_blame_on_scoop_agrees_with_every_known_state(store_url: str, data_sets:
             steps = list(
                 Stepper(store.repository, expected["aggregate_id"]).steps(last=expected["version"])
             )
-            found = {each.path: each for each in blame(steps).fields()}
+            found = {each.path: each for each in blamed(steps).fields()}
             state = document(expected["state"])
             assert {path: each.value for path, each in found.items()} == dict(leaves(state))
             for path, each in found.items():
