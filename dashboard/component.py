@@ -23,6 +23,11 @@ def timeline() -> None:
     _mount("timeline", sheets=["timeline.css"])
 
 
+def replay() -> None:
+    """The Replay page; the address tells the aggregate, the version and the field."""
+    _mount("replay", sheets=["timeline.css", "replay.css"])
+
+
 def monitoring() -> None:
     """The Monitoring page; the address tells the range of time it shows."""
     _mount("monitoring", sheets=["timeline.css", "monitoring.css"])

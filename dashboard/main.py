@@ -24,6 +24,7 @@ def _every_parameter() -> list[tuple[str, str]]:
 st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg", layout="wide")
 st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
+replay = st.Page(PAGES / "replay.py", title="Replay", url_path="replay")
 # An event file has no metrics; who comes by its address is told so.
 monitoring = st.Page(
     PAGES / "monitoring.py",
@@ -32,5 +33,5 @@ monitoring = st.Page(
     visibility="visible" if resources.store() else "hidden",
 )
 root = st.Page(home, default=True, visibility="hidden")
-page = st.navigation([root, timeline, monitoring], position="top")
+page = st.navigation([root, timeline, replay, monitoring], position="top")
 page.run()

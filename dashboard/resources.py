@@ -8,6 +8,7 @@ from msgspec import Struct
 from dashboard.activity import Activity
 from dashboard.outline import Outlines
 from dashboard.states import States
+from dashboard.steppers import Steppers
 from store.application import Hindsight
 from store.domain import Domains
 from store.repository import Repository
@@ -22,6 +23,7 @@ class _Shared(Struct, frozen=True, kw_only=True):
     activity: Activity
     outlines: Outlines
     states: States
+    steppers: Steppers
 
 
 _shared: list[_Shared] = []
@@ -39,6 +41,7 @@ def shared(
 
     `file` is where the source lies, if it is an event file; else it is the log of `store`.
     """
+    repository = Repository(source, domains)
     now = _Shared(
         source=source,
         domains=domains,
@@ -46,7 +49,8 @@ def shared(
         store=store,
         activity=Activity(source),
         outlines=Outlines(source),
-        states=States(source, Repository(source, domains)),
+        states=States(source, repository),
+        steppers=Steppers(repository),
     )
     _shared.append(now)
     try:
@@ -84,6 +88,11 @@ def outlines() -> Outlines:
 def states() -> States:
     """States of the aggregates that were looked at lately."""
     return _shared[-1].states
+
+
+def steppers() -> Steppers:
+    """The histories that were stepped through lately."""
+    return _shared[-1].steppers
 
 
 def activity() -> Activity:

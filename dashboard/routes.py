@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from dashboard.documents import aggregate, monitoring, search, store, swimlanes
+from dashboard.documents import aggregate, monitoring, replay, search, store, swimlanes
 from dashboard.parameters import InvalidAddress
 from dashboard.searching import InvalidSearch
 from store.errors import EventStoreError, InvalidEvent, NotFound
@@ -38,6 +38,14 @@ DOCUMENTS: dict[str, Document] = {
     "later": search.newer,
     "swimlanes": swimlanes.swimlanes,
     "monitoring": monitoring.monitoring,
+    "replay": replay.replay,
+    "window": replay.window,
+    "blame": replay.blamed,
+    "series": replay.series,
+    "places": replay.places,
+    "failures": replay.failures,
+    "forms": replay.stored_forms,
+    "reached": replay.reached,
 }
 
 

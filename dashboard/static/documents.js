@@ -52,12 +52,13 @@ async function asked(name, params, signal) {
   throw new Refused(answer.error ?? `The server answered ${response.status}.`, answer.kind ?? "Failed");
 }
 
-export async function load(name, params, signal) {
+// `read` makes the document of its text.
+export async function load(name, params, signal, read = JSON.parse) {
   const address = documentAddress(name, params);
   const ahead = expected.get(address);
   expected.delete(address);
-  if (ahead && Date.now() < ahead.until) return ahead.answer;
-  return (await asked(name, params, signal)).json();
+  if (ahead && Date.now() < ahead.until) return read(await ahead.answer);
+  return read(await (await asked(name, params, signal)).text());
 }
 
 // Asks beforehand what the next click may want to know: who points at something is about to.
@@ -69,7 +70,7 @@ const expected = new Map();
 export function expect(name, params) {
   const address = documentAddress(name, params);
   if ((expected.get(address)?.until ?? 0) > Date.now()) return;
-  const answer = asked(name, params).then((response) => response.json());
+  const answer = asked(name, params).then((response) => response.text());
   answer.catch(() => expected.delete(address)); // Who asks in earnest asks again, and is told.
   expected.set(address, { answer, until: Date.now() + EXPECTED_FOR });
   for (const old of [...expected.keys()].slice(0, -MOST_EXPECTED)) expected.delete(old);

@@ -13,7 +13,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from store.analysis.changes import Change
-from store.analysis.document import ABSENT, escaped, find, leaves, parts_of
+from store.analysis.document import escaped, find, leaves, parts_of
 from store.analysis.stepping import Step
 from store.records import Event
 
@@ -56,17 +56,19 @@ class FieldBlame(Struct, frozen=True, kw_only=True):
 
 
 class Blame:
-    """Who set the fields of a state. Feed it the steps from the first event on."""
+    """Who set the fields of a state. Feed it the steps from the first event on.
 
-    def __init__(self) -> None:
+    `initial` is the document of the state before that.
+    """
+
+    def __init__(self, initial: Any) -> None:
         self.version: int | None = None
-        self.document: Any = ABSENT
+        self.document = initial
         self._root = _Node()
+        self._root.hold(initial, "", None)
 
     def add(self, step: Step) -> None:
         """Take in the next step."""
-        if self.document is ABSENT:
-            self._root.hold(step.before, "", None)
         self.version, self.document = step.event.version, step.after
         origin = _origin(step.event) if step.changes or step.written_again else None
         if origin is None:
@@ -103,9 +105,9 @@ class Blame:
         )
 
 
-def blame(steps: Iterable[Step]) -> Blame:
-    """Who set the fields of the state that the steps, from the first event on, lead to."""
-    found = Blame()
+def blame(steps: Iterable[Step], *, initial: Any) -> Blame:
+    """Who set the fields of the state that the steps lead to, from the first event on."""
+    found = Blame(initial)
     for step in steps:
         found.add(step)
     return found

@@ -107,6 +107,24 @@ class Stepper:
                 before = after
             previous = step.event
 
+    @property
+    def initial(self) -> Any:
+        """The document of the state before the first event."""
+        return document(self.fold.initial)
+
+    def states(self) -> Iterator[tuple[Event, Any]]:
+        """Each event with the document of the state after it; raises as `steps` does."""
+        for step in self._folded(self.first_version, None):
+            self._leave(step)
+            yield step.event, document(step.after)
+
+    def failures(self) -> Iterator[int]:
+        """The versions whose events cannot be applied; raises as `steps` does."""
+        for step in self._folded(self.first_version, None):
+            self._leave(step)
+            if step.error is not None:
+                yield step.event.version
+
     def state(self, version: int) -> Any:
         """The document of the state after a version; that before the first is the initial one.
 

@@ -61,7 +61,7 @@ def blame(
         stepper = Stepper(repository, aggregate_id)
         if version is not None and version > stepper.aggregate.version:
             raise VersionNotFound(aggregate_id, version, newest=stepper.aggregate.version)
-        found = Blame()
+        found = Blame(stepper.initial)
         for step in stepper.steps(last=version):
             found.add(step)
     if path is not None:

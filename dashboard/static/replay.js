@@ -1,0 +1,298 @@
+// The Replay page: one history, to be stepped through back and forth.
+
+import { alertBox, h, number, scrollToTop, show } from "./dom.js";
+import { Latest, load } from "./documents.js";
+import { FieldPanel } from "./field.js";
+import { Finder } from "./finder.js";
+import { Page, onlyOne } from "./page.js";
+import { Pins } from "./pins.js";
+import { Player } from "./player.js";
+import { Scrubber } from "./scrubber.js";
+import { Search } from "./statesearch.js";
+import { StateTree } from "./statetree.js";
+import { StepCard } from "./stepcard.js";
+import { Steps } from "./steps.js";
+import { current, entitle, go } from "./view.js";
+
+export const { prepare, mount } = onlyOne(() => new Replay(), "timeline.css", "replay.css");
+
+const RESTED = 300;
+const POLL = 3000;
+
+class Replay extends Page {
+  constructor() {
+    const finder = new Finder();
+    super("Replay", finder.element);
+    this.finder = finder;
+    document.addEventListener("keydown", (event) => this.#key(event));
+    this.element.addEventListener("keydown", (event) => {
+      if (isField(event.composedPath()[0])) event.stopPropagation();
+    });
+    this.start();
+  }
+
+  tools() {
+    return null;
+  }
+
+  async update(view) {
+    const wrong = objection(view);
+    this.finder.update(view);
+    if (wrong || !view.aggregate) {
+      this.#leave();
+      show(this.main, wrong ? alertBox(wrong) : nothingChosen());
+      entitle("Replay");
+      return;
+    }
+    if (this.history?.aggregate !== view.aggregate) {
+      this.#leave();
+      this.history = new HistoryView(view.aggregate);
+      show(this.main, this.history.element);
+      scrollToTop(this.element);
+    }
+    await this.history.update(view);
+  }
+
+  #leave() {
+    this.history?.close();
+    this.history = null;
+  }
+
+  redraw() {
+    this.history?.redraw();
+  }
+
+  learn(store, before) {
+    if (before?.empty && !store.empty) this.finder.reload();
+    this.finder.types(store.aggregate_types);
+  }
+
+  #key(event) {
+    if (!this.element.isConnected || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const target = event.composedPath()[0];
+    if (isField(target)) return;
+    if (event.key === "/") {
+      event.preventDefault();
+      this.finder.focus();
+      return;
+    }
+    const onControl = target instanceof Element && target.matches("a, button, summary");
+    if (onControl && (event.key === "Enter" || event.key === " ")) return;
+    if (this.history?.key(event.key)) event.preventDefault();
+  }
+}
+
+// Everything about one aggregate. Where it stands is told by the address, once it rests there.
+class HistoryView {
+  #head = new Latest();
+  #painting = false;
+
+  constructor(aggregate) {
+    this.aggregate = aggregate;
+    const seek = (version) => this.seek(version);
+    this.title = h("div", { class: "title replay-title" });
+    this.scrubber = new Scrubber({ seek });
+    this.player = new Player({ seek, at: () => this.version, following: () => this.steps.at(this.version + 1), last: () => this.steps?.last, first: () => this.first, next: (from, forward) => this.pins.nextChange(from, forward), failures: () => this.#failures(), aggregate });
+    this.pins = new Pins({ seek, drop: (path) => this.#pin(path) });
+    const choose = (path) => this.#go({ field: path });
+    this.tree = new StateTree({ choose });
+    this.search = new Search({ aggregate, seek, tree: this.tree, search: (text) => this.#go({ find: text || undefined }, { replace: true }) });
+    this.card = new StepCard({ aggregate, choose, timeline: (version) => this.#onTimeline(version) });
+    this.field = new FieldPanel({ seek, pin: (path) => this.#pin(path), timeline: (version) => this.#onTimeline(version), close: () => this.#go({ field: undefined }) });
+    this.problem = h("div", { role: "status" });
+    this.content = h(
+      "div",
+      { class: "replayed" },
+      this.title,
+      h("div", { class: "deck" }, this.player.element, this.scrubber.element, this.pins.element),
+      h("div", { class: "replay-columns" }, h("section", { class: "state-pane", "aria-label": "State" }, this.search.element, this.tree.element), h("div", { class: "column" }, this.field.element, this.card.element)),
+    );
+    this.element = h("div", {}, this.problem, this.content);
+    this.timer = setInterval(() => this.#lookForNews(), POLL);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    clearTimeout(this.rested);
+    this.#head.cancel();
+    for (const part of [this.scrubber, this.player, this.pins, this.tree, this.search, this.card, this.field]) part.close();
+  }
+
+  async update(view) {
+    this.view = view;
+    entitle(`${this.aggregate}, replay`);
+    if (!this.steps) await this.#load();
+    if (!this.steps) return;
+    const version = view.version === undefined ? this.steps.last : Number(view.version);
+    this.pins.update(this.aggregate, view.pin ?? [], this.steps);
+    this.search.update(view.find ?? "");
+    if (version !== this.version) await this.seek(version, { rest: false });
+    else this.#showField();
+  }
+
+  async #load() {
+    try {
+      const head = await this.#head.run((signal) => load("replay", { aggregate: this.aggregate }, signal));
+      if (!head) return;
+      this.#know(head);
+    } catch (error) {
+      this.content.hidden = true;
+      show(this.problem, alertBox(error.message));
+    }
+  }
+
+  #know(head) {
+    this.head = head;
+    this.first = head.first_version;
+    this.steps = new Steps(this.aggregate, head);
+    this.scrubber.update({ first: this.first, last: this.steps.last, kinds: head.kinds, types: head.types });
+  }
+
+  // Goes to a version, painting once a frame however fast it is asked.
+  async seek(version, { rest = true } = {}) {
+    const wanted = Math.min(Math.max(version, this.first - 1), this.steps.last);
+    if (version > this.steps.last || version < this.first - 1) this.#outside(version);
+    else if (this.warned) this.#outside(null);
+    this.version = wanted;
+    this.player.moved();
+    if (rest) {
+      clearTimeout(this.rested);
+      this.rested = setTimeout(() => this.#rest(), RESTED);
+    }
+    if (this.steps.at(wanted)) {
+      if (!this.#painting) {
+        this.#painting = true;
+        requestAnimationFrame(() => {
+          this.#painting = false;
+          this.#paint();
+        });
+      }
+      return;
+    }
+    this.scrubber.moveTo(wanted, `version ${number(wanted)}`);
+    this.content.setAttribute("aria-busy", "true");
+    try {
+      await this.steps.need(wanted);
+      this.#paint();
+    } catch (error) {
+      show(this.problem, alertBox(error.message));
+    } finally {
+      this.content.removeAttribute("aria-busy");
+    }
+    if (!rest) this.#showField();
+  }
+
+  #paint() {
+    const step = this.steps.at(this.version);
+    if (!step) {
+      this.#brokenOff();
+      return;
+    }
+    const { version } = this;
+    this.scrubber.moveTo(version, step.type ? `version ${number(version)}, ${step.type}` : "before the first event");
+    this.pins.moveTo(version);
+    this.tree.show(step);
+    this.search.moveTo(version);
+    this.card.show(step, version);
+    this.#drawTitle(version);
+    this.steps.expect(version);
+  }
+
+  // A version is missing: nothing behind it can be told.
+  #brokenOff() {
+    if (this.steps.gap) show(this.problem, alertBox(this.steps.gap));
+  }
+
+  #outside(version) {
+    this.warned = version !== null;
+    show(this.problem, version === null ? null : alertBox(`There is no version ${number(version)}; ${this.aggregate} is at ${number(this.steps.last)}.`));
+  }
+
+  #drawTitle(version) {
+    this.position ??= h("span", { class: "position" });
+    this.position.textContent = `${number(version)} of ${number(this.steps.last)}`;
+    if (this.titled) return;
+    this.titled = true;
+    show(
+      this.title,
+      h("p", { class: "crumbs" }, h("bdi", {}, this.head.head.aggregate_type), this.head.generic ? " · the events’ data merged: there is no domain code for this type" : null),
+      h("h2", {}, h("bdi", {}, this.aggregate), " ", this.position),
+    );
+  }
+
+  #rest() {
+    this.#go({ version: this.version === this.steps.last ? undefined : this.version }, { step: true });
+  }
+
+  #go(change, options) {
+    const at = this.version === this.steps?.last ? undefined : this.version;
+    go({ ...current(), version: at, ...change }, options);
+  }
+
+  #pin(path) {
+    const pins = this.view.pin ?? [];
+    this.#go({ pin: pins.includes(path) ? pins.filter((other) => other !== path) : [...pins, path] });
+  }
+
+  #showField() {
+    const { field, pin } = this.view;
+    if (field !== this.tree.chosen) this.tree.chooseField(field);
+    this.field.update(this.aggregate, this.version, field, (pin ?? []).includes(field));
+  }
+
+  #onTimeline(version) {
+    return new URL(`timeline?${new URLSearchParams({ aggregate: this.aggregate, version })}`, document.baseURI).href;
+  }
+
+  async #failures() {
+    this.failed ??= load("failures", { aggregate: this.aggregate });
+    const found = await this.failed;
+    this.scrubber.mark("failures", found.versions.map((version) => [version, version, "error", `version ${version} cannot be applied`]), "Cannot be applied");
+    return found.versions;
+  }
+
+  redraw() {
+    this.scrubber.redraw();
+    this.pins.redraw();
+    this.card.redraw();
+    this.field.shown = undefined;
+    if (this.steps) this.#showField();
+  }
+
+  key(name) {
+    if (!this.steps) return false;
+    if (name === "Escape" && this.view.field !== undefined) this.#go({ field: undefined });
+    else return this.player.key(name);
+    return true;
+  }
+
+  async #lookForNews() {
+    if (document.hidden || !this.steps) return;
+    const followed = this.version === this.steps.last;
+    try {
+      const { version } = await load("head", { aggregate: this.aggregate });
+      if (!version || version <= this.steps.last) return;
+      const head = await load("replay", { aggregate: this.aggregate });
+      this.failed = undefined;
+      this.#know(head);
+      this.pins.update(this.aggregate, this.view.pin ?? [], this.steps);
+      this.seek(followed ? this.steps.last : this.version);
+    } catch {
+      return; // The bar says that the server does not answer.
+    }
+  }
+}
+
+const isField = (element) => element instanceof Element && element.matches("input:not([type=range]), textarea, select, [contenteditable]");
+
+const nothingChosen = () =>
+  h("div", { class: "blank" }, h("h2", {}, "Replay"), h("p", {}, "Choose an aggregate to step through its history: every event, and the state before and after it."));
+
+function objection(view) {
+  if (view.version !== undefined && !/^\d{1,18}$/.test(view.version)) return `version: '${view.version.slice(0, 40)}' is not a number; correct the address`;
+  if (view.version && !view.aggregate) return "version: which aggregate's? Add aggregate=ID to the address";
+  for (const path of [view.field, ...(view.pin ?? [])]) {
+    if (path && !path.startsWith("/")) return `'${path.slice(0, 40)}' is no JSON pointer such as /email; correct the address`;
+  }
+  return null;
+}
