@@ -33,9 +33,10 @@ export class Player {
   moved() {
     const version = this.at();
     if (this.version.getRootNode().activeElement !== this.version) this.version.value = version;
-    if (this.told.textContent) show(this.told);
-    this.back.disabled = this.start.disabled = version <= this.first() - 1;
-    this.on.disabled = this.end.disabled = version >= this.last();
+    if (this.told.firstChild) show(this.told);
+    const [atStart, atEnd] = [version <= this.first() - 1, version >= this.last()];
+    if (this.back.disabled !== atStart) this.back.disabled = this.start.disabled = atStart;
+    if (this.on.disabled !== atEnd) this.on.disabled = this.end.disabled = atEnd;
   }
 
   key(name) {

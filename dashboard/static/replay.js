@@ -154,7 +154,6 @@ class HistoryView {
     if (version > this.steps.last || version < this.first - 1) this.#outside(version);
     else if (this.warned) this.#outside(null);
     this.version = wanted;
-    this.player.moved();
     if (rest) {
       clearTimeout(this.rested);
       this.rested = setTimeout(() => this.#rest(), RESTED);
@@ -189,6 +188,7 @@ class HistoryView {
       return;
     }
     const { version } = this;
+    this.player.moved();
     this.scrubber.moveTo(version, step.type ? `version ${number(version)}, ${step.type}` : "before the first event");
     this.pins.moveTo(version);
     this.tree.show(step);

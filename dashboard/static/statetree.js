@@ -21,9 +21,14 @@ export class StateTree {
   constructor({ choose }) {
     this.choose = choose;
     this.sheet = h("div", { class: "state-sheet" });
-    this.element = h("div", { class: "state-tree", role: "tree", "aria-label": "State", tabindex: "0", onkeydown: (event) => this.#key(event), onscroll: () => this.#draw() }, this.sheet);
+    this.element = h("div", { class: "state-tree", role: "tree", "aria-label": "State", tabindex: "0", onkeydown: (event) => this.#key(event), onscroll: () => this.#scroll() }, this.sheet);
+    // Where it stands is asked for when it changed: to ask at every step would lay out the page twice.
+    this.scrolled = this.high = 0;
     this.element.addEventListener("click", (event) => this.#click(event));
-    this.sizes = new ResizeObserver(() => this.#draw());
+    this.sizes = new ResizeObserver(([{ contentRect }]) => {
+      this.high = contentRect.height;
+      this.#draw();
+    });
     this.sizes.observe(this.element);
   }
 
@@ -69,7 +74,11 @@ export class StateTree {
     const { state } = this.step;
     if (!isContainer(state) || (!Object.keys(state).length && !this.changes.gone.size)) this.#rows.push({ path: "", key: null, value: state, depth: 0 });
     else this.#under("", state, 0);
-    this.sheet.style.height = `${this.#rows.length * ROW}px`;
+    if (this.laid !== this.#rows.length) {
+      this.laid = this.#rows.length;
+      this.sheet.style.height = `${this.laid * ROW}px`;
+      this.scrolled = Math.min(this.scrolled, Math.max(this.laid * ROW - this.high, 0));
+    }
     this.#draw();
   }
 
@@ -97,10 +106,15 @@ export class StateTree {
     return !isContainer(row.value) && written(row.value).toLowerCase().includes(this.text);
   }
 
+  #scroll() {
+    this.scrolled = this.element.scrollTop;
+    this.#draw();
+  }
+
   #draw() {
     if (!this.step) return;
-    const first = Math.max(Math.floor(this.element.scrollTop / ROW) - SPARE, 0);
-    const last = Math.min(Math.ceil((this.element.scrollTop + this.element.clientHeight) / ROW) + SPARE, this.#rows.length);
+    const first = Math.max(Math.floor(this.scrolled / ROW) - SPARE, 0);
+    const last = Math.min(Math.ceil((this.scrolled + this.high) / ROW) + SPARE, this.#rows.length);
     for (let at = first; at < last; at += 1) this.#fill((this.#drawn[at - first] ??= this.#make()), this.#rows[at], at);
     for (const spare of this.#drawn.slice(Math.max(last - first, 0))) hide(spare);
     const active = this.#drawn.find((drawn) => drawn.row?.path === this.#active && !drawn.element.hidden);
@@ -191,6 +205,7 @@ export class StateTree {
     const { scrollTop, clientHeight } = this.element;
     if (index * ROW < scrollTop) this.element.scrollTop = index * ROW;
     else if ((index + 1) * ROW > scrollTop + clientHeight) this.element.scrollTop = (index + 1) * ROW - clientHeight;
+    this.scrolled = this.element.scrollTop;
   }
 }
 

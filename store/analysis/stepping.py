@@ -5,8 +5,9 @@ state there, and a later one begins at the nearest.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import chain
 from threading import Lock
 from typing import Any
 
@@ -17,7 +18,8 @@ from store import folding
 from store.analysis.changes import IDENTITIES, Change, diff
 from store.analysis.document import ABSENT, document
 from store.analysis.rewriting import merged_again, written_again
-from store.folding import Fold
+from store.errors import ApplyFailed
+from store.folding import Fold, HistoryRow
 from store.records import Event
 from store.repository import Repository
 from store.sources import EventSource
@@ -48,10 +50,9 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class _Checkpoint(Struct, frozen=True):
-    """The state after a version, and the event there."""
+    """The state after a version."""
 
     state: Any
-    event: Event
     size: int
 
 
@@ -95,17 +96,16 @@ class Stepper:
         Raises:
             HistoryGap: a version is missing; the steps before it have come.
         """
-        first = self.first_version if first is None else first
-        previous: Event | None = None
+        first = self.first_version if first is None else max(first, self.first_version)
+        state = self._reach(first - 1)
+        previous, events = self._events(first, last)
         before: Any = ABSENT
-        for step in self._folded(first, last):
-            self._leave(step)
-            if step.event.version >= first:
-                before = document(step.before) if before is ABSENT else before
-                after = before if step.error else document(step.after)
-                yield self._step(step, before, after, previous)
-                before = after
-            previous = step.event
+        for step in folding.steps(self.fold, events, after=first - 1, state=state, go_on=True):
+            self._leave(step.event.version, step.after)
+            before = document(step.before) if before is ABSENT else before
+            after = before if step.error else document(step.after)
+            yield self._step(step, before, after, previous)
+            previous, before = step.event, after
 
     @property
     def initial(self) -> Any:
@@ -114,16 +114,22 @@ class Stepper:
 
     def states(self) -> Iterator[tuple[Event, Any]]:
         """Each event with the document of the state after it; raises as `steps` does."""
-        for step in self._folded(self.first_version, None):
-            self._leave(step)
+        _, events = self._events(self.first_version, None)
+        for step in folding.steps(self.fold, events, after=self.first_version - 1, go_on=True):
+            self._leave(step.event.version, step.after)
             yield step.event, document(step.after)
 
     def failures(self) -> Iterator[int]:
         """The versions whose events cannot be applied; raises as `steps` does."""
-        for step in self._folded(self.first_version, None):
-            self._leave(step)
-            if step.error is not None:
-                yield step.event.version
+        at, state = self.first_version - 1, self.fold.initial
+        while True:
+            try:
+                self._fold(state, at, None)
+            except ApplyFailed as error:
+                yield error.version
+                at, state = error.version, error.reached_state
+            else:
+                return
 
     def state(self, version: int) -> Any:
         """The document of the state after a version; that before the first is the initial one.
@@ -131,11 +137,12 @@ class Stepper:
         Raises:
             HistoryGap: a version before it is missing.
         """
-        state = self.fold.initial
-        for step in self._folded(version + 1, version):
-            self._leave(step)
-            state = step.after
-        return document(state)
+        return document(self._reach(version))
+
+    def prepare(self) -> None:
+        """Leave all checkpoints, so that from now on no step is far from one; raises as `steps`."""
+        for _ in self.failures():
+            pass
 
     def _step(self, step: folding.Step, before: Any, after: Any, previous: Event | None) -> Step:
         event = step.event
@@ -155,33 +162,58 @@ class Stepper:
             return merged_again(step.event.data, step.before)
         return written_again(step.before, step.after)
 
-    def _folded(self, first: int, last: int | None) -> Iterator[folding.Step]:
-        """From the nearest checkpoint that lies before `first`, whose own event comes first."""
-        at, checkpoint = self._nearest(first - 1)
-        if checkpoint is not None:
-            yield folding.Step(checkpoint.event, checkpoint.state, checkpoint.state)
-        events = self.source.events(
-            self.aggregate.aggregate_id, from_version=at + 1, to_version=last
-        )
-        state = {} if checkpoint is None else {"state": checkpoint.state}
-        yield from folding.steps(self.fold, events, after=at, go_on=True, **state)
+    def _events(self, first: int, last: int | None) -> tuple[Event | None, Iterator[Event]]:
+        """The event before `first`, if there is one, and those from there to `last`."""
+        name = self.aggregate.aggregate_id
+        events = self.source.events(name, from_version=first - 1, to_version=last)
+        found = next(events, None)
+        if found is None or found.version < first:
+            return found, events
+        return None, chain([found], events)
 
-    def _nearest(self, version: int) -> tuple[int, _Checkpoint | None]:
+    def _reach(self, version: int) -> Any:
+        """The state after a version, or after the last one where that comes before."""
+        at, state = self._nearest(version)
+        while True:
+            try:
+                return self._fold(state, at, version)
+            except ApplyFailed as error:
+                at, state = error.version, error.reached_state
+
+    def _fold(self, state: Any, after: int, to_version: int | None) -> Any:
+        """Fold the events in between, leaving checkpoints."""
+        if to_version is not None and to_version <= after:
+            return state
+        name = self.aggregate.aggregate_id
+        for batch in self.source.history(name, after=after, to_version=to_version):
+            for rows in self._parts(batch):
+                state, after = folding.fold_rows(self.fold, name, rows, state=state, version=after)
+                self._leave(after, state)
+        return state
+
+    def _parts(self, rows: Sequence[HistoryRow]) -> Iterator[Sequence[HistoryRow]]:
+        """The rows in parts that end at checkpoints."""
+        start = 0
+        while start < len(rows):
+            stop = start + self._every - (rows[start][0] - 1) % self._every
+            yield rows[start:stop]
+            start = stop
+
+    def _nearest(self, version: int) -> tuple[int, Any]:
         with self._lock:
             known = [at for at in self._checkpoints if at <= version]
             if not known:
-                return self.first_version - 1, None
+                return self.first_version - 1, self.fold.initial
             at = max(known)
             self._checkpoints.move_to_end(at)
-            return at, self._checkpoints[at]
+            return at, self._checkpoints[at].state
 
-    def _leave(self, step: folding.Step) -> None:
-        version = step.event.version
+    def _leave(self, version: int, state: Any) -> None:
         if version % self._every or version in self._checkpoints:
             return
-        size = len(msgspec.json.encode(document(step.after)))
+        size = len(msgspec.json.encode(document(state)))
         with self._lock:
-            self._checkpoints[version] = _Checkpoint(step.after, step.event, size)
+            self._checkpoints[version] = _Checkpoint(state, size)
             self._bytes += size
             while self._bytes > self._keep_bytes and len(self._checkpoints) > 1:
                 _, oldest = self._checkpoints.popitem(last=False)

@@ -118,6 +118,11 @@ def test_a_window_is_a_part_of_the_whole(opening: Callable[..., Any], every: int
         assert stepper.state(0) == {"total": 0, "seen": []}
         for step in whole:
             assert stepper.state(step.event.version) == step.after
+            assert Stepper(repository, "t").state(step.event.version) == step.after
+        assert list(Stepper(repository, "t", every=every).failures()) == [12]
+        assert [(event.version, state) for event, state in stepper.states()] == [
+            (step.event.version, step.after) for step in whole
+        ]
 
 
 def test_a_later_window_is_read_from_the_nearest_checkpoint(
@@ -126,18 +131,32 @@ def test_a_later_window_is_read_from_the_nearest_checkpoint(
     with opening(range(20, 60)) as repository:
         stepper = Stepper(repository, "t", every=10)
         list(stepper.steps())
-        read: list[int | None] = []
-        events = repository.source.events
+        folded: list[int | None] = []
+        history = repository.source.history
 
-        def counted(*given: Any, from_version: int | None = None, **named: Any) -> Any:
-            read.append(from_version)
-            return events(*given, from_version=from_version, **named)
+        def counted(*given: Any, after: int | None = None, **named: Any) -> Any:
+            folded.append(after)
+            return history(*given, after=after, **named)
 
-        monkeypatch.setattr(repository.source, "events", counted)
+        monkeypatch.setattr(repository.source, "history", counted)
         list(stepper.steps(25, 30))
         stepper.state(40)
         list(stepper.steps(31, 32))
-    assert read == [21, 41, 31]
+        assert folded == [20]
+        prepared = Stepper(repository, "t", every=10)
+        prepared.prepare()
+        folded.clear()
+        assert [step.event.version for step in prepared.steps(31, 33)] == [31, 32, 33]
+        assert folded == []
+
+
+def test_checkpoints_lie_where_they_should_behind_an_event_that_cannot_be_applied(
+    opening: Callable[..., Any],
+) -> None:
+    with opening([*range(1, 12), 13, *range(14, 30)]) as repository:
+        stepper = Stepper(repository, "t", every=5)
+        stepper.prepare()
+        assert list(stepper._checkpoints) == [5, 10, 15, 20, 25]
 
 
 def test_checkpoints_are_dropped_where_they_take_too_much(opening: Callable[..., Any]) -> None:
