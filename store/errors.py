@@ -31,6 +31,9 @@ EventStoreError
 ├── HistoryGap                          a version is missing from a history
 ├── SnapshotAhead                       a snapshot is of a version that has no event
 ├── SnapshotRefused                     a state that would not come back from JSON as it is
+├── InvalidExpression(ValueError)       a question that is no CEL; says where
+├── NotAPredicate(ValueError)           a question whose answer is neither true nor false
+├── ExpressionTooCostly                 a question that took too long, or too much memory
 └── InvalidSource(ValueError)           an event file or URL that cannot be read
 """
 
@@ -38,6 +41,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+_SHOWN = 80
+"""Characters of somebody's text that a message repeats."""
 
 
 class EventStoreError(Exception):
@@ -342,3 +348,44 @@ class HistoryGap(EventStoreError):
         self.aggregate_id = aggregate_id
         self.after = after
         self.found = found
+
+
+class InvalidExpression(EventStoreError, ValueError):
+    """An expression that cannot be compiled; `line` and `column` count from 1 where it is known."""
+
+    def __init__(
+        self, text: str, reason: str, *, line: int | None = None, column: int | None = None
+    ) -> None:
+        place = "" if column is None else f" at column {column}"
+        place += "" if line in {None, 1} else f" of line {line}"
+        super().__init__(f"expression {_short(text)!r}: {reason}{place}")
+        self.text = text
+        self.reason = reason
+        self.line = line
+        self.column = column
+
+
+class NotAPredicate(EventStoreError, ValueError):
+    """An expression is neither true nor false at a version, so it cannot be bisected."""
+
+    def __init__(self, text: str, *, version: int, value: str) -> None:
+        super().__init__(
+            f"{_short(text)!r} is {_short(value)} at version {version},"
+            " neither true nor false; use watch"
+        )
+        self.text = text
+        self.version = version
+        self.value = value
+
+
+class ExpressionTooCostly(EventStoreError):
+    """An expression took more time or memory than it may; it was ended, with no answer."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"expression {_short(text)!r}: {reason}")
+        self.text = text
+        self.reason = reason
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,6 +1,7 @@
 """The command line: `hindsight`, or `python -m store`."""
 
 from store.cli.append import append
+from store.cli.bisect import bisect, watch
 from store.cli.blame import blame
 from store.cli.conflicts import conflicts
 from store.cli.demo import demo
@@ -28,6 +29,8 @@ for command in (
     diff_states,
     blame,
     transitions,
+    bisect,
+    watch,
     stats,
     verify,
     upcasters,
