@@ -113,6 +113,27 @@ def test_an_event_changes_as_the_page_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_question_is_answered_as_the_page_says(tmp_path: Path) -> None:
+    text = page("bisect.md")
+    [(name, content)] = _FILE.findall(text)
+    (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 8
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
+        assert done.stdout == each.printed
+        assert done.returncode == (2 if each.printed.startswith("error: ") else 0), done.stdout
+    code = f"""
+from store.application import open_repository
+from store.domain import Domains
+with open_repository("sqlite:///tanks.db", Domains()) as repository:
+    exec({_PYTHON.findall(text)[-1]!r})
+    print([(each.first, each.last) for each in found.holding])
+"""
+    assert run(tmp_path, "python", "-c", code).stdout == "[(2, 3)]\n"
+
+
+@pytest.mark.slow
 def test_conflicts_are_told_as_the_page_says(tmp_path: Path) -> None:
     text = page("metrics.md")
     files = _FILE.findall(text)
