@@ -222,6 +222,42 @@ def test_a_search_marks_what_is_here_and_tells_where_it_was(page: Page, address:
     expect(field(page, "/email")).to_contain_text("a@b.example")
 
 
+def test_a_question_is_answered_at_every_version(page: Page, address: str) -> None:
+    open_replay(page, f"{address}&version=8")
+    question = page.get_by_role("textbox", name="Where does this hold?")
+    question.fill("total_logins == 3")
+    question.press("Enter")
+    answers = page.get_by_role("table", name="Answers")
+    expect(answers.get_by_role("row")).to_have_text(
+        [
+            "FromToAnswerSinceBy",
+            "13does not holdUserCreatedactor-0",
+            "45holdsLoginInfoUpdatedactor-3",
+            "69does not holdLoginInfoUpdatedactor-5",
+        ]
+    )
+    expect(page.get_by_role("region", name="Bisect")).to_contain_text(
+        "It holds at 2 versions, in 1 stretch"
+    )
+    lane = page.get_by_role("img", name="Since when?: 3 stretches")
+    expect(lane.locator("rect.bar-true")).to_have_count(1)
+    expect(page).to_have_url(f"{address}&version=8&where=total_logins+%3D%3D+3")
+    answers.get_by_role("button", name="4", exact=True).click()
+    at(page, 4)
+    question.fill("total_logins ==")
+    question.press("Enter")
+    expect(alert(page, "expression 'total_logins =='")).to_be_visible()
+    expect(lane).to_have_count(0)
+
+
+def test_questions_are_suggested(page: Page, address: str) -> None:
+    open_replay(page, f"{address}&version=8")
+    page.get_by_role("button", name='email == "ada@b.example"').click()
+    expect(page.get_by_role("region", name="Bisect")).to_contain_text(
+        "It holds at 5 versions, in 1 stretch"
+    )
+
+
 def test_the_state_is_walked_by_keys(page: Page, address: str) -> None:
     open_replay(page, f"{address}&version=5")
     tree = page.get_by_role("tree", name="State")

@@ -190,6 +190,29 @@ def test_only_so_many_places_are_told(client: TestClient, monkeypatch: pytest.Mo
     assert (len(found["places"]), found["more"]) == (1, True)
 
 
+def test_an_expression_is_answered_at_every_version(client: TestClient) -> None:
+    found = asked(client, "answers", where='text == "two"')
+    told = [(each["first"], each["last"], each["kind"]) for each in found["stretches"]]
+    assert told == [(1, 1, "false"), (2, 4, "true"), (5, 6, "false")]
+    assert {each["event_type"] for each in found["stretches"]} == {"Noted"}
+    values = asked(client, "answers", where="count")["stretches"]
+    assert [(each["kind"], each["answer"]) for each in values] == [
+        ("value", str(count)) for count in range(1, 6)
+    ]
+    [missing] = asked(client, "answers", where="nothing > 3")["stretches"]
+    assert (missing["first"], missing["last"], missing["kind"]) == (1, 6, "undefined")
+    [wrong] = asked(client, "answers", where="text > 3")["stretches"]
+    assert wrong["kind"] == "error"
+
+
+def test_only_so_many_stretches_are_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MOST_STRETCHES", 2)
+    found = asked(client, "answers", where="count")
+    assert (len(found["stretches"]), found["more"]) == (2, True)
+
+
 def test_events_that_cannot_be_applied_are_named(client: TestClient) -> None:
     assert asked(client, "failures") == {"versions": [4], "more": False, "gap": None}
 
@@ -215,6 +238,9 @@ def test_a_time_leads_to_the_version_there(client: TestClient) -> None:
         ("blame", {"path": "text"}, "path: 'text' is no JSON pointer"),
         ("series", {"path": "text"}, "path: 'text' is no JSON pointer"),
         ("places", {}, "text: missing"),
+        ("answers", {}, "where: missing"),
+        ("answers", {"where": "text =="}, "expression 'text =='"),
+        ("answers", {"where": "range(9)"}, "expression 'range(9)'"),
         ("forms", {"version": 7}, "'n' has no version 7"),
         ("reached", {}, "at: missing"),
         ("reached", {"at": "noon"}, "at: 'noon' is not a time"),
