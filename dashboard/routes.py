@@ -15,11 +15,25 @@ from starlette.routing import BaseRoute, Route
 from dashboard.documents import aggregate, monitoring, replay, search, store, swimlanes
 from dashboard.parameters import InvalidAddress
 from dashboard.searching import InvalidSearch
-from store.errors import EventStoreError, InvalidEvent, NotFound
+from store.errors import (
+    EventStoreError,
+    ExpressionTooCostly,
+    InvalidEvent,
+    InvalidExpression,
+    NotFound,
+)
 
 STATIC = Path(__file__).with_name("static")
 BYTES = "application/octet-stream"
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+_ASKED_WRONGLY = (
+    InvalidAddress,
+    InvalidSearch,
+    InvalidEvent,
+    InvalidExpression,
+    ExpressionTooCostly,
+)
 
 Document = Callable[[QueryParams], Any]
 
@@ -43,6 +57,7 @@ DOCUMENTS: dict[str, Document] = {
     "blame": replay.blamed,
     "series": replay.series,
     "places": replay.places,
+    "answers": replay.answers,
     "failures": replay.failures,
     "forms": replay.stored_forms,
     "reached": replay.reached,
@@ -131,4 +146,4 @@ def _json(document: Any, status: int) -> Response:
 def _status(error: EventStoreError) -> int:
     if isinstance(error, NotFound):
         return 404
-    return 400 if isinstance(error, InvalidAddress | InvalidSearch | InvalidEvent) else 503
+    return 400 if isinstance(error, _ASKED_WRONGLY) else 503

@@ -24,9 +24,9 @@ addEventListener("keydown", () => { told.textContent = count += 1; });
 class Scrubbed(Struct, frozen=True, kw_only=True):
     """Milliseconds, the 95th percentile of all presses or jumps of a round.
 
-    `painted` runs from a key to the paint after it, `floor` is that of an empty handler, `work` what
-    the page's main thread did for it. `paints` is the most that one frame had, keys coming faster
-    than frames do; `jump` runs from the asking for a version that is not here to its paint.
+    `painted` runs from a key to the paint after it, `floor` is that of an empty handler, `work` is
+    what the page's main thread did for it. `paints` is the most that one frame had while keys came
+    faster than frames; `jump` runs from the asking for a version that is not here to its paint.
     """
 
     painted: float

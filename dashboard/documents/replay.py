@@ -11,7 +11,18 @@ from dashboard import resources
 from dashboard.literal import shortened
 from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress, moment, number, required
-from store.analysis import ABSENT, Entry, FieldBlame, Origin, Step, Stepper, as_patch
+from store.analysis import (
+    ABSENT,
+    Entry,
+    Expression,
+    FieldBlame,
+    Interval,
+    Origin,
+    Step,
+    Stepper,
+    as_patch,
+    watch,
+)
 from store.analysis.document import find, leaves, parts_of
 from store.analysis.forms import Form, forms
 from store.errors import ApplyFailed, HistoryGap, NoEventYet, VersionNotFound
@@ -25,6 +36,7 @@ MAX_DATA = 4_096
 """Bytes of an event's data that comes with its step; more is fetched when somebody rests there."""
 MOST_MARKS = 5_000
 MOST_PLACES = 100
+MOST_STRETCHES = 2_000
 MOST_HISTORY = 50
 LONGEST_VALUE = 400
 
@@ -119,6 +131,28 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
     places: tuple[Place, ...]
     more: bool
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions at which an expression has one answer, and the type of the event that began them.
+
+    `kind` is true, false, value, undefined or error; `answer` is the value as JSON, or the error.
+    """
+
+    first: int
+    last: int
+    kind: str
+    answer: str | None
+    event_type: str
+    actor: str | None
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """An expression's answers over all versions; `more`: the last stretches are left out."""
+
+    stretches: tuple[Stretch, ...]
+    more: bool
+    gap: str | None
 
 
 class Failures(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +255,21 @@ def places(params: Mapping[str, str]) -> Places:
                 path=path, key=key, value=value, first=first, last=event.version
             )
     return Places(places=tuple(found.values()), more=more)
+
+
+def answers(params: Mapping[str, str]) -> Answers:
+    """What an expression is over all versions: `aggregate`, `where`."""
+    expression = Expression(required(params, "where"))
+    found: list[Stretch] = []
+    intervals = watch(_stepper(params).steps(), expression)
+    try:
+        for interval in intervals:
+            if len(found) == MOST_STRETCHES:
+                return Answers(stretches=tuple(found), more=True, gap=None)
+            found.append(_stretch(interval))
+    except HistoryGap as error:
+        return Answers(stretches=tuple(found), more=False, gap=str(error))
+    return Answers(stretches=tuple(found), more=False, gap=None)
 
 
 def failures(params: Mapping[str, str]) -> Failures:
@@ -366,6 +415,19 @@ def _holding(state: Any, text: str) -> Iterator[tuple[str, bool, str]]:
             yield path, False, shortened(shown, LONGEST_VALUE)
         elif text in path.rpartition("/")[2].casefold():
             yield path, True, shortened(shown, LONGEST_VALUE)
+
+
+def _stretch(interval: Interval) -> Stretch:
+    answer = interval.answer
+    is_said = answer.kind == "value" and isinstance(answer.value, bool)
+    return Stretch(
+        first=interval.first,
+        last=interval.last,
+        kind=str(answer.value).lower() if is_said else answer.kind,
+        answer=_value(answer.value) if answer.kind == "value" else answer.error,
+        event_type=interval.event.event_type,
+        actor=interval.event.actor,
+    )
 
 
 def _form(form: Form) -> StoredForm:

@@ -7,6 +7,7 @@ import { Finder } from "./finder.js";
 import { Page, onlyOne } from "./page.js";
 import { Pins } from "./pins.js";
 import { Player } from "./player.js";
+import { Question } from "./question.js";
 import { Scrubber } from "./scrubber.js";
 import { Search } from "./statesearch.js";
 import { StateTree } from "./statetree.js";
@@ -99,13 +100,14 @@ class HistoryView {
     this.search = new Search({ aggregate, seek, tree: this.tree, search: (text) => this.#go({ find: text || undefined }, { replace: true }) });
     this.card = new StepCard({ aggregate, choose, timeline: (version) => this.#onTimeline(version) });
     this.field = new FieldPanel({ seek, pin: (path) => this.#pin(path), timeline: (version) => this.#onTimeline(version), close: () => this.#go({ field: undefined }) });
+    this.question = new Question({ aggregate, seek, mark: (stretches) => this.scrubber.mark("question", stretches, "Since when?"), ask: (text) => this.#go({ where: text || undefined }) });
     this.problem = h("div", { role: "status" });
     this.content = h(
       "div",
       { class: "replayed" },
       this.title,
       h("div", { class: "deck" }, this.player.element, this.scrubber.element, this.pins.element),
-      h("div", { class: "replay-columns" }, h("section", { class: "state-pane", "aria-label": "State" }, this.search.element, this.tree.element), h("div", { class: "column" }, this.field.element, this.card.element)),
+      h("div", { class: "replay-columns" }, h("section", { class: "state-pane", "aria-label": "State" }, this.search.element, this.tree.element), h("div", { class: "column" }, this.field.element, this.card.element, this.question.element)),
     );
     this.element = h("div", {}, this.problem, this.content);
     this.timer = setInterval(() => this.#lookForNews(), POLL);
@@ -115,7 +117,7 @@ class HistoryView {
     clearInterval(this.timer);
     clearTimeout(this.rested);
     this.#head.cancel();
-    for (const part of [this.scrubber, this.player, this.pins, this.tree, this.search, this.card, this.field]) part.close();
+    for (const part of [this.scrubber, this.player, this.pins, this.tree, this.search, this.card, this.field, this.question]) part.close();
   }
 
   async update(view) {
@@ -126,6 +128,7 @@ class HistoryView {
     const version = view.version === undefined ? this.steps.last : Number(view.version);
     this.pins.update(this.aggregate, view.pin ?? [], this.steps);
     this.search.update(view.find ?? "");
+    this.question.update(view.where ?? "");
     if (version !== this.version) await this.seek(version, { rest: false });
     else this.#showField();
   }
@@ -194,6 +197,7 @@ class HistoryView {
     this.tree.show(step);
     this.search.moveTo(version);
     this.card.show(step, version);
+    this.question.suggest(step.state);
     this.#drawTitle(version);
     this.steps.expect(version);
   }

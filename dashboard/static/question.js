@@ -1,0 +1,121 @@
+// A question to the state at every version: where it holds, and what made it so.
+
+import { Latest, load } from "./documents.js";
+import { alertBox, button, h, number, plural, shortened, show } from "./dom.js";
+import { Exact, isContainer } from "./exact.js";
+import { typeName } from "./looks.js";
+
+const TOLD = { true: "holds", false: "does not hold", undefined: "undefined", error: "error" };
+const MOST_ROWS = 100;
+const MOST_EXAMPLES = 4;
+const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+export class Question {
+  #asked = new Latest();
+
+  constructor({ aggregate, seek, mark, ask }) {
+    Object.assign(this, { aggregate, seek, mark, ask });
+    this.text = "";
+    this.field = h("input", { class: "question-field", "aria-label": "Where does this hold?", placeholder: "A question in CEL, such as size(orders) > 3", autocomplete: "off", spellcheck: "false", onkeydown: (event) => this.#key(event) });
+    this.examples = h("div", { class: "examples" });
+    this.answer = h("div", { class: "answers" });
+    this.element = h(
+      "section",
+      { class: "question", "aria-label": "Bisect" },
+      h("div", { class: "question-head" }, h("h4", {}, "Since when?"), this.field, button("Ask", { kind: "small", title: "Ask every version (Enter)", onclick: () => this.#enter() })),
+      this.examples,
+      this.answer,
+    );
+  }
+
+  close() {
+    this.#asked.cancel();
+  }
+
+  update(text) {
+    if (text === this.text) return;
+    this.text = text;
+    if (this.field.getRootNode().activeElement !== this.field) this.field.value = text;
+    this.#load();
+  }
+
+  // Questions that could be asked about this state, until somebody has asked one.
+  suggest(state) {
+    if (this.suggested || this.text || !isContainer(state)) return;
+    const found = Object.entries(state).flatMap(([name, value]) => question(name, value)).slice(0, MOST_EXAMPLES);
+    if (!found.length) return;
+    this.suggested = true;
+    show(this.examples, h("span", { class: "faint" }, "For example "), found.map((text) => h("button", { type: "button", class: "inline", onclick: () => this.#take(text) }, text)));
+  }
+
+  #take(text) {
+    this.field.value = text;
+    this.ask(text);
+  }
+
+  #key(event) {
+    if (event.key === "Escape") this.field.blur();
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    this.#enter();
+  }
+
+  #enter() {
+    this.ask(this.field.value.trim());
+  }
+
+  async #load() {
+    this.mark([]);
+    if (!this.text) {
+      this.#asked.cancel();
+      show(this.answer);
+      return;
+    }
+    try {
+      const found = await this.#asked.run((signal) => load("answers", { aggregate: this.aggregate, where: this.text }, signal));
+      if (found) this.#draw(found);
+    } catch (error) {
+      show(this.answer, alertBox(error.message));
+    }
+  }
+
+  #draw({ stretches, more, gap }) {
+    this.mark(stretches.map((each) => [each.first, each.last, each.kind, `${TOLD[each.kind] ?? each.answer}, versions ${number(each.first)} to ${number(each.last)}`]));
+    const held = stretches.filter(({ kind }) => kind === "true");
+    const versions = held.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+    const values = stretches.some(({ kind }) => kind === "value");
+    const told = values ? `${plural(stretches.length, "value")} one after the other` : held.length ? `It holds at ${plural(versions, "version")}, in ${plural(held.length, "stretch").replace("stretchs", "stretches")}` : "It never holds";
+    const rows = stretches.slice(0, MOST_ROWS).map((each) =>
+      h(
+        "tr",
+        {},
+        h("td", { class: "number" }, this.#step(each.first)),
+        h("td", { class: "number" }, this.#step(each.last)),
+        h("td", {}, h("i", { class: `answer answer-${each.kind}`, "aria-hidden": "true" }), h("bdi", {}, TOLD[each.kind] ?? shortened(each.answer ?? "", 60)), each.kind === "error" ? h("span", { class: "faint" }, ` ${each.answer}`) : null),
+        h("td", {}, typeName(each.event_type)),
+        h("td", { class: "faint" }, each.actor === null ? null : h("bdi", {}, each.actor)),
+      ),
+    );
+    const left = stretches.length - rows.length;
+    show(
+      this.answer,
+      h("p", { role: "status" }, `${told}${more ? ", as far as was looked" : ""}`),
+      gap ? alertBox(gap) : null,
+      h("div", { class: "scroll answers-scroll", tabindex: "0" }, h("table", { class: "diff", "aria-label": "Answers" }, h("thead", {}, h("tr", {}, ["From", "To", "Answer", "Since", "By"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows)), left > 0 ? h("p", { class: "faint" }, `and ${number(left)} more`) : null),
+    );
+  }
+
+  #step(version) {
+    return h("button", { type: "button", class: "inline", title: "Go to this version", onclick: () => this.seek(version) }, number(version));
+  }
+}
+
+// One question a field may be asked, if any.
+function question(name, value) {
+  const field = NAME.test(name) ? name : `state[${JSON.stringify(name)}]`;
+  if (typeof value === "boolean") return [value ? field : `!${field}`];
+  if (typeof value === "number" || value instanceof Exact) return [`${field} > 0`];
+  if (typeof value === "string" && value.length < 40) return [`${field} == ${JSON.stringify(value)}`];
+  if (Array.isArray(value)) return [`size(${field}) > 0`];
+  return [];
+}
