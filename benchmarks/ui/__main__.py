@@ -10,14 +10,27 @@ import click
 from msgspec import Struct
 
 from benchmarks.rounds import interleave
-from benchmarks.ui import filling, report, serving, sessions
-from benchmarks.ui.report import Amount, Comparison, compared
-from benchmarks.ui.visits import CLICKED, OPENED, Arrival, Place, Times, Visitor, visitor
+from benchmarks.ui import filling, report, scrubbing, serving, sessions
+from benchmarks.ui.report import Amount, Bound, Comparison, compared
+from benchmarks.ui.scrubbing import Scrubbed
+from benchmarks.ui.visits import (
+    CLICKED,
+    OPENED,
+    Arrival,
+    Place,
+    Times,
+    Visitor,
+    opened_browser,
+    visitor,
+)
 
 EMPTY = "empty page"
 OPEN_TARGET = 1.5
 CLICK_TARGET = 1.3
 LOAD_TARGET = 3.0
+MOST_WORK = 8.0
+MOST_BEYOND_THE_FLOOR = 4.0
+LONGEST_JUMP = 300.0
 MOST_BYTES = 2_000_000
 MOST_MARKS = 5_000
 SESSIONS = 20
@@ -51,7 +64,7 @@ class Served(Struct, frozen=True):
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["pages", "sessions"]),
+    type=click.Choice(["pages", "sessions", "replay"]),
     help="Just this; may be repeated.",
 )
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each measure.  [default: 7]")
@@ -65,6 +78,7 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None) -> None:
     pages: list[Comparison] = []
     loads: list[Comparison] = []
     amounts: list[Amount] = []
+    bounds: list[Bound] = []
     with _served(plan) as served:
         if not only or "pages" in only:
             places = _places(plan, served)
@@ -75,9 +89,12 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None) -> None:
             pages = list(_pages(times, arrivals))
         if not only or "sessions" in only:
             loads = list(_loads(plan, served, rounds))
-    click.echo(report.render(pages, loads, amounts, rounds))
+        if not only or "replay" in only:
+            bounds = list(_replays(plan, served, rounds))
+    page = report.render(pages, loads, amounts, bounds, rounds)
+    click.echo(page)
     if not quick and not only:
-        report.RESULTS.write_text(report.render(pages, loads, amounts, rounds))
+        report.RESULTS.write_text(page)
 
 
 @contextmanager
@@ -102,10 +119,16 @@ def _places(plan: Plan, served: Served) -> Sequence[Place]:
         title = f"Timeline of {events:,} events"
         return Place(title, "timeline", f"{address}/timeline?aggregate={aggregate}")
 
+    def replay(address: str, aggregate: str, events: int) -> Place:
+        title = f"Replay of {events:,} events"
+        return Place(title, "replay", f"{address}/replay?aggregate={aggregate}")
+
     return [
         Place(EMPTY, "empty", served.empty),
         timeline(served.small, filling.SHORT, filling.HISTORY),
         timeline(served.large, filling.LONG, plan.long),
+        replay(served.small, filling.SHORT, filling.HISTORY),
+        replay(served.large, filling.LONG, plan.long),
         Place(f"store of {plan.small:,} events", "store", f"{served.small}/timeline"),
         Place(f"store of {plan.large:,} events", "store", f"{served.large}/timeline"),
         Place("Monitoring, a day of 4 processes", "monitoring", f"{served.large}/monitoring"),
@@ -165,6 +188,36 @@ def _loads(plan: Plan, served: Served, rounds: int) -> Iterator[Comparison]:
             [getattr(each, name) for each in found["one"]],
             LOAD_TARGET,
         )
+
+
+def _replays(plan: Plan, served: Served, rounds: int) -> Iterator[Bound]:
+    histories = {
+        filling.HISTORY: f"{served.small}/replay?aggregate={filling.SHORT}",
+        plan.long: f"{served.large}/replay?aggregate={filling.LONG}",
+    }
+    _tell(f"{rounds} rounds of stepping through {len(histories)} histories …")
+    with opened_browser() as context:
+        found = interleave(
+            {
+                str(versions): partial(scrubbing.scrub, context, address, versions)
+                for versions, address in histories.items()
+            },
+            rounds,
+        )
+    for versions in histories:
+        for bound in _bounds(f"Replay of {versions:,} events", found[str(versions)]):
+            _tell(report.told(bound))
+            yield bound
+
+
+def _bounds(place: str, found: Sequence[Scrubbed]) -> Iterator[Bound]:
+    beyond = [each.painted - each.floor for each in found]
+    yield Bound(place, "key → paint, ms", [each.painted for each in found], None)
+    yield Bound(place, "the same of an empty handler, ms", [each.floor for each in found], None)
+    yield Bound(place, "beyond that, ms", beyond, MOST_BEYOND_THE_FLOOR)
+    yield Bound(place, "main thread a step, ms", [each.work for each in found], MOST_WORK)
+    yield Bound(place, "paints a frame, the most", [each.paints for each in found], 1)
+    yield Bound(place, "jump anywhere, ms", [each.jump for each in found], LONGEST_JUMP)
 
 
 def _told(

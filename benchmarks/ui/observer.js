@@ -43,6 +43,7 @@
   const ready = {
     empty: () => find(BUTTON),
     timeline: () => find(HISTORY) && find(MARKS) && find(CHOSEN),
+    replay: () => find(".state-row:not([hidden])") && find(".step h3") && find(".ticks"),
     store: () => find(FEED) && find(BARS) && find(".chips button"),
     monitoring: () => find(STACKS) && find(LINES) && find(LOSERS),
   };
@@ -54,6 +55,7 @@
     effect: (before, now) => changed.event(before, now) && now.changes && now.changes !== before.changes,
     list: (before, now) => now.row && now.row !== before.row,
     filtered: (before, now) => changed.list(before, now) && now.bars !== before.bars,
+    blame: () => find(".field:not([hidden]) .origin"),
     opened: () => ready.timeline(),
     range: (before, now) => now.stacks !== before.stacks,
     returned: () => ready.store(),

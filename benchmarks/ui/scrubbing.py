@@ -1,7 +1,7 @@
 """Stepping through a history in a browser: what a key costs, and how soon a jump is answered."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
 
@@ -84,6 +84,3 @@ def _jump(page: Page, number: int, versions: int) -> float:
 
 def _p95(values: Sequence[float]) -> float:
     return quantiles(values, n=20)[-1]
-
-
-Scrub = Callable[[], Scrubbed]

@@ -29,7 +29,7 @@ class Place(Struct, frozen=True):
     """A page that is visited; `kind` says what is shown there and what is done."""
 
     title: str
-    kind: Literal["empty", "timeline", "store", "monitoring"]
+    kind: Literal["empty", "timeline", "replay", "store", "monitoring"]
     address: str
 
 
@@ -82,6 +82,14 @@ class Visitor:
 @contextmanager
 def visitor(clicks: int) -> Iterator[Visitor]:
     """Somebody who does everything `clicks` times on each visit."""
+    with opened_browser() as context:
+        context.add_init_script(OBSERVER)
+        yield Visitor(context, clicks)
+
+
+@contextmanager
+def opened_browser() -> Iterator[BrowserContext]:
+    """A Chromium as all measures have it."""
     path = chromium.find()
     if path is None:
         raise SystemExit("no Chromium: run `make browser` and try again")
@@ -89,8 +97,7 @@ def visitor(clicks: int) -> Iterator[Visitor]:
         browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         context = browser.new_context(viewport={"width": 1440, "height": 1000})
         context.set_default_timeout(30_000)
-        context.add_init_script(OBSERVER)
-        yield Visitor(context, clicks)
+        yield context
         browser.close()
 
 
@@ -169,6 +176,17 @@ def _use_store(page: Page, clicks: int) -> Times:
     }
 
 
+def _use_replay(page: Page, clicks: int) -> Times:
+    rows = page.locator(".state-row:visible")
+    asked = []
+    for index in range(clicks):
+        target = rows.nth(index % rows.count())
+        asked.append(_measured(page, _press(page, target), "click", "blame"))
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(_SETTLED)
+    return {"field → who set it": median(one for (one,) in asked)}
+
+
 def _use_monitoring(page: Page, clicks: int) -> Times:
     ranges = page.get_by_role("group", name="Range").get_by_role("button")
     chosen = []
@@ -182,6 +200,7 @@ def _use_monitoring(page: Page, clicks: int) -> Times:
 _USES: dict[str, Callable[[Page, int], Times]] = {
     "empty": _use_empty,
     "timeline": _use_timeline,
+    "replay": _use_replay,
     "store": _use_store,
     "monitoring": _use_monitoring,
 }

@@ -80,7 +80,9 @@ export class Question {
   }
 
   #draw({ stretches, more, gap }) {
-    this.mark(stretches.map((each) => [each.first, each.last, each.kind, `${TOLD[each.kind] ?? each.answer}, versions ${number(each.first)} to ${number(each.last)}`]));
+    // An answer stands until the event that made it another one.
+    const ends = stretches.map((each, index) => stretches[index + 1]?.first ?? each.last);
+    this.mark(stretches.map((each, index) => [each.first, ends[index], each.kind, `${TOLD[each.kind] ?? each.answer}, versions ${number(each.first)} to ${number(each.last)}`]), this.text);
     const held = stretches.filter(({ kind }) => kind === "true");
     const versions = held.reduce((sum, { first, last }) => sum + last - first + 1, 0);
     const values = stretches.some(({ kind }) => kind === "value");

@@ -100,7 +100,7 @@ class HistoryView {
     this.search = new Search({ aggregate, seek, tree: this.tree, search: (text) => this.#go({ find: text || undefined }, { replace: true }) });
     this.card = new StepCard({ aggregate, choose, timeline: (version) => this.#onTimeline(version) });
     this.field = new FieldPanel({ seek, pin: (path) => this.#pin(path), timeline: (version) => this.#onTimeline(version), close: () => this.#go({ field: undefined }) });
-    this.question = new Question({ aggregate, seek, mark: (stretches) => this.scrubber.mark("question", stretches, "Since when?"), ask: (text) => this.#go({ where: text || undefined }) });
+    this.question = new Question({ aggregate, seek, mark: (stretches, text) => this.scrubber.mark("question", stretches, text), ask: (text) => this.#go({ where: text || undefined }) });
     this.problem = h("div", { role: "status" });
     this.content = h(
       "div",
@@ -162,13 +162,7 @@ class HistoryView {
       this.rested = setTimeout(() => this.#rest(), RESTED);
     }
     if (this.steps.at(wanted)) {
-      if (!this.#painting) {
-        this.#painting = true;
-        requestAnimationFrame(() => {
-          this.#painting = false;
-          this.#paint();
-        });
-      }
+      this.#paintOnce();
       return;
     }
     this.scrubber.moveTo(wanted, `version ${number(wanted)}`);
@@ -182,6 +176,15 @@ class HistoryView {
       this.content.removeAttribute("aria-busy");
     }
     if (!rest) this.#showField();
+  }
+
+  #paintOnce() {
+    if (this.#painting) return;
+    this.#painting = true;
+    requestAnimationFrame(() => {
+      this.#painting = false;
+      this.#paint();
+    });
   }
 
   #paint() {

@@ -239,7 +239,7 @@ def test_a_question_is_answered_at_every_version(page: Page, address: str) -> No
     expect(page.get_by_role("region", name="Bisect")).to_contain_text(
         "It holds at 2 versions, in 1 stretch"
     )
-    lane = page.get_by_role("img", name="Since when?: 3 stretches")
+    lane = page.get_by_role("img", name="total_logins == 3: 3 stretches")
     expect(lane.locator("rect.bar-true")).to_have_count(1)
     expect(page).to_have_url(f"{address}&version=8&where=total_logins+%3D%3D+3")
     answers.get_by_role("button", name="4", exact=True).click()
