@@ -26,15 +26,8 @@ from store.records import (
     Written,
     utc,
 )
-from store.sources import (
-    EVERYTHING,
-    MICROSECOND,
-    WIDEST,
-    SourceInfo,
-    check_reading,
-    check_width,
-    start_of,
-)
+from store.sources import EVERYTHING, SourceInfo, check_reading, check_width
+from store.sources.tallying import Counted, tallied
 
 HISTORY_BATCH = 2_000
 OUTLINE_BATCH = 50_000
@@ -267,34 +260,15 @@ class EventReader:
         if conditions is None:
             return []
         clause, parameters = conditions
-        database = self.database
-        # Whole stretches added to every time make all numbers positive: dividing rounds down.
-        stretches_before = -(-WIDEST // width)
-        stretch = (
-            f"({database.microseconds(f'{where.axis}_at')} + {database.bind('shift')})"
-            f" / {database.bind('width')}"
+        counted = Counted(
+            moment=f"{where.axis}_at",
+            position="position",
+            aggregate_type="aggregate_type",
+            event_type="event_type",
+            events=f"events {clause}",
+            parameters=parameters,
         )
-        rows = database.rows(
-            f"SELECT {stretch}, aggregate_type, event_type, count(*), min(position), max(position)"  # noqa: S608 (placeholders)
-            f" FROM events {clause} GROUP BY 1, 2, 3",
-            parameters
-            | {
-                "width": width // MICROSECOND,
-                "shift": stretches_before * width // MICROSECOND,
-            },
-        )
-        rows.sort(key=lambda row: row[:3])  # by code point, which no two databases agree on
-        return [
-            Tally(
-                start=start_of(row[0] - stretches_before, width),
-                aggregate_type=row[1],
-                event_type=row[2],
-                events=row[3],
-                first_position=row[4],
-                last_position=row[5],
-            )
-            for row in rows
-        ]
+        return tallied(self.database, counted, width)
 
     def watermark(self) -> Watermark:
         """See `EventSource.watermark`. A replica shows nobody who holds, only what has arrived."""
