@@ -9,6 +9,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from sqlalchemy import URL, make_url, select
 from sqlalchemy.exc import ArgumentError
@@ -20,7 +21,7 @@ from store.database import Database
 from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
-from store.errors import InvalidSource, SchemaError
+from store.errors import InvalidSource, NoStore, SchemaError
 from store.execution import Executor
 from store.gauges import Levels, StoreGauges
 from store.instrumentation import (
@@ -40,6 +41,7 @@ from store.samples import SampledHistory
 from store.settings import Settings
 from store.snapshots import Snapshots
 from store.sources import EventSource
+from store.sources.foreign import CHOOSE, ForeignSource, recognise
 from store.sources.ndjson import NdjsonSource
 from store.subscription import follow
 from store.verdicts import Judge
@@ -232,32 +234,79 @@ def _domains(domain: Domain | Domains | str | None) -> Domains:
     return Domains() if domain is None else load_domains(domain)
 
 
+class Opened(Struct, frozen=True, kw_only=True):
+    """Events to read, and the store they are in; a file, or another system's table, is none."""
+
+    source: EventSource
+    store: Hindsight | None = None
+
+
 @contextmanager
-def open_source(location: str) -> Iterator[EventSource]:
-    """The events at a store URL, opened read-only, or in an event file (NDJSON, gzipped or not).
+def opened(
+    location: str, *, domain: Domains | None = None, snapshots: bool | None = None
+) -> Iterator[Opened]:
+    """What there is to read at a URL or in an event file (NDJSON, gzipped or not); read-only.
+
+    In a PostgreSQL database without a store it is an event table of another system; `?table=` and
+    SCHEMA.TABLE in the URL chooses one, whatever else is there.
 
     Raises:
-        InvalidSource, SchemaError, StoreUnavailable: it cannot be read; the message says why.
+        InvalidSource, SchemaError, StoreUnavailable, AccessDenied: it cannot be read; the message
+            says why.
     """
-    if "://" in location:
-        with Hindsight(location, read_only=True) as store:
-            yield store.log
-    else:
-        with NdjsonSource(location) as source:
-            yield source
+    if "://" not in location:
+        with NdjsonSource(location) as file:
+            yield Opened(source=file)
+        return
+    url, table = _without_choice(parse_url(location))
+    with ExitStack() as closing:
+        store = _store(url, domain=domain, snapshots=snapshots) if table is None else None
+        if store is not None:
+            closing.enter_context(store)
+            yield Opened(source=store.log, store=store)
+            return
+        database = connect(url, read_only=True)
+        closing.callback(database.close)
+        layout = recognise(database, wanted=table)
+        yield Opened(source=ForeignSource(database, layout, name=display_name(url)))
+
+
+def _without_choice(url: URL) -> tuple[URL, str | None]:
+    """The URL that a driver takes, and which table is chosen."""
+    chosen = url.query.get(CHOOSE)
+    if isinstance(chosen, tuple):
+        raise InvalidSource(f"{CHOOSE}: one of {', '.join(chosen)}, not several")
+    return url.difference_update_query([CHOOSE]), chosen
+
+
+def _store(url: URL, *, domain: Domains | None, snapshots: bool | None) -> Hindsight | None:
+    """The store at `url`; None where something else may be."""
+    location = url.render_as_string(hide_password=False)
+    try:
+        return Hindsight(location, domain=domain, read_only=True, snapshots=snapshots)
+    except NoStore:
+        if url.get_backend_name() == "sqlite":
+            raise
+        return None
+
+
+@contextmanager
+def open_source(location: str) -> Iterator[EventSource]:
+    """The events of what `opened` finds; raises as it does."""
+    with opened(location) as found:
+        yield found.source
 
 
 @contextmanager
 def open_repository(
     location: str, domains: Domains, *, snapshots: bool | None = None
 ) -> Iterator[Repository]:
-    """The states of what `open_source` opens; a store's from snapshots, unless they are off."""
-    if "://" in location:
-        with Hindsight(location, domain=domains, read_only=True, snapshots=snapshots) as store:
-            yield store.repository
-    else:
-        with NdjsonSource(location) as source:
-            yield Repository(source, domains)
+    """The states of what `opened` finds; a store's from snapshots, unless they are off."""
+    with opened(location, domain=domains, snapshots=snapshots) as found:
+        if found.store is not None:
+            yield found.store.repository
+        else:
+            yield Repository(found.source, domains)
 
 
 def migrate(url: str, revision: str = "head") -> str | None:
@@ -323,7 +372,7 @@ def check_schema(database: Database) -> None:
     with database.connect() as connection:
         revision = migrations.current_revision(connection)
         if revision is None:
-            raise SchemaError("no event store here; run: hindsight migrate")
+            raise NoStore("no event store here; run: hindsight migrate")
         if revision == migrations.head_revision():
             return
         if migrations.knows(revision):

@@ -16,6 +16,7 @@ EventStoreError
 │   └── StatementTimeout                a statement took longer than it may
 ├── MetricsUnavailable                  who keeps the metrics does not answer
 ├── SchemaError                         the database's schema does not fit this code
+│   └── NoStore                         there is none
 ├── AccessDenied                        the database role may not do this
 ├── NotFound(LookupError)
 │   ├── AggregateNotFound
@@ -198,6 +199,10 @@ class SnapshotNotFound(NotFound):
 
 class InvalidSource(EventStoreError, ValueError):
     """An event file or store URL that cannot be read; the message says what and where."""
+
+
+class NoStore(SchemaError):
+    """There is no event store in the database; the message says what was looked for."""
 
 
 class AccessDenied(EventStoreError):

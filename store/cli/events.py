@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 from msgspec import Struct
 
-from store.application import Hindsight, open_source
+from store.application import Hindsight, open_source, opened, parse_url
 from store.cli.columns import Columns, shortened, utc_text
 from store.cli.parameters import WHOLE, Moment, Name
 from store.cli.program import store_option
@@ -116,12 +116,17 @@ def events(*, url: str, as_json: bool, **options: Any) -> None:
     """
     wanted = Wanted(**options)
     wanted.check()
-    if wanted.follow:
-        with Hindsight(url, read_only=True) as store:
-            _print(_followed(store, wanted), as_json=as_json, at_once=True)
-    else:
+    if not wanted.follow:
         with open_source(url) as source:
             _print(_selected(source, wanted), as_json=as_json)
+        return
+    parse_url(url)
+    with opened(url) as found:
+        if found.store is None:
+            raise click.ClickException(
+                f"--follow needs a store of Hindsight's own, which {found.source.info.name} is not"
+            )
+        _print(_followed(found.store, wanted), as_json=as_json, at_once=True)
 
 
 def _selected(source: EventSource, wanted: Wanted) -> Iterator[Event]:

@@ -7,22 +7,31 @@ from pathlib import Path
 
 import click
 
-from store.application import Hindsight
+from store.application import opened
 
 NEEDED = ("dashboard", "numpy", "streamlit", "uvicorn")
 
 
 @click.command("open")
 @click.argument("source", metavar="URL|FILE")
+@click.option(
+    "--domain",
+    metavar="MODULE:NAME",
+    help="The domain's code, else EVENT_STORE_DOMAIN; several are separated by commas.",
+)
 @click.option("--host", help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 takes any free port.")
-def open_dashboard(*, source: str, host: str | None, port: int | None) -> None:
-    """Open the dashboard on a store, or on an event file without importing it.
+def open_dashboard(*, source: str, domain: str | None, host: str | None, port: int | None) -> None:
+    """Open the dashboard on a store, or on events kept elsewhere without importing them.
+
+    Those of an event file, or, in a PostgreSQL database without a store, of message-db's table or
+    Marten's. If there are several such tables, ?table=SCHEMA.TABLE in the URL chooses one.
 
     \b
     Examples:
       hindsight open sqlite:///shop.db
       hindsight open events.ndjson.gz --port 8600
+      hindsight open postgresql://reader@db/shop --domain shop:domain
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -31,7 +40,7 @@ def open_dashboard(*, source: str, host: str | None, port: int | None) -> None:
             " run: pip install 'hindsight-event-store[dashboard]'"
         )
     _check_exists(source)
-    options = {"--source": source, "--host": host, "--port": port}
+    options = {"--source": source, "--domain": domain, "--host": host, "--port": port}
     given = [str(part) for item in options.items() if item[1] is not None for part in item]
     # In place of this process, so that signals reach the server itself.
     os.execv(sys.executable, [sys.executable, "-m", "dashboard", *given, "--open"])  # noqa: S606
@@ -39,6 +48,7 @@ def open_dashboard(*, source: str, host: str | None, port: int | None) -> None:
 
 def _check_exists(source: str) -> None:
     if "://" in source:
-        Hindsight(source, read_only=True).close()
+        with opened(source):
+            pass
     elif not Path(source).is_file():
         raise click.ClickException(f"{source}: no such file")

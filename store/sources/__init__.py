@@ -30,11 +30,21 @@ WIDEST = timedelta(microseconds=10**18)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+ORDERS: tuple[AggregateOrder, ...] = get_args(AggregateOrder)
+
+
 class SourceInfo(Struct, frozen=True, kw_only=True):
-    """What a source is: a short name for people, and the number of an aggregate's first event."""
+    """What a source is: a short name for people, and the number of an aggregate's first event.
+
+    By an order that is not among `quick_orders` every event is read to list aggregates. With `near`
+    it has no index on correlation ids, and whoever must not wait looks for one within so many
+    positions only.
+    """
 
     name: str
     first_version: int = 1
+    quick_orders: tuple[AggregateOrder, ...] = ORDERS
+    near: int | None = None
 
 
 class EventSource(Protocol):
