@@ -230,10 +230,10 @@ def test_an_event_file_has_no_metrics_and_no_place_in_the_navigation(
 ) -> None:
     (tmp_path / "log.ndjson").touch()
     told = Told(page, quiet())
-    told.refusal = (404, "NotFound", "an event file has no metrics")
+    line = "An event file has no metrics; open a store to watch it."
+    told.refusal = (404, "NothingToWatch", line)
     page.goto(serve(tmp_path / "log.ndjson") + "/monitoring")
     placed(page)
-    line = "An event file has no metrics; open a store to watch it."
     expect(main(page)).to_have_text(line, use_inner_text=True)
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.get_by_role("link", name="Monitoring")).to_have_count(0)
