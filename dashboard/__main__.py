@@ -1,4 +1,4 @@
-"""`python -m dashboard`: the dashboard over a store or an event file."""
+"""`python -m dashboard`: the dashboard over a store, an event file or another system's table."""
 
 import sys
 
@@ -14,16 +14,24 @@ from store.settings import Settings
 @click.option(
     "--source",
     metavar="URL|FILE",
-    help="Store URL or event file (.ndjson, .ndjson.gz). Default: EVENT_STORE_READ_URL, "
-    "else EVENT_STORE_URL.",
+    help="URL of a store or of another system's event table, or an event file (.ndjson, "
+    ".ndjson.gz). Default: EVENT_STORE_READ_URL, else EVENT_STORE_URL.",
 )
+@click.option("--domain", metavar="MODULE:NAME", help="Default: EVENT_STORE_DOMAIN.")
 @click.option("--demo", is_flag=True, help="Show a demo store, written to data/demo.db once.")
 @click.option("--host", default=DEFAULT_HOST, show_default=True)
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes any free port.")
 @click.option("--expose", is_flag=True, help="Serve other machines too; there is no login yet.")
 @click.option("--open", "open_browser", is_flag=True, help="Open it in your browser.")
 def main(
-    *, source: str | None, demo: bool, host: str, port: int, expose: bool, open_browser: bool
+    *,
+    source: str | None,
+    domain: str | None,
+    demo: bool,
+    host: str,
+    port: int,
+    expose: bool,
+    open_browser: bool,
 ) -> None:
     """Show an event store's history in the browser."""
     if demo and source:
@@ -31,7 +39,7 @@ def main(
     try:
         serve(
             source=_demo_store() if demo else source or _configured_source(),
-            domains=_domains(),
+            domains=_domains(domain),
             host=host,
             port=port,
             expose=expose,
@@ -46,8 +54,8 @@ def _configured_source() -> str:
     return settings.read_url or settings.url
 
 
-def _domains() -> Domains:
-    paths = Settings.from_environment().domain
+def _domains(given: str | None) -> Domains:
+    paths = given or Settings.from_environment().domain
     return load_domains(paths) if paths else Domains()
 
 

@@ -116,8 +116,8 @@ def create_app(
 ) -> st.App:
     """The dashboard over `source`, answering only requests that name one of `allowed_hosts`.
 
-    States are folded by `domains`, by default by no domain's code. `file` is where the source lies,
-    if it is an event file; else it is the log of `store`.
+    States are folded by `domains`, by default by no domain's code. For `file` and `store` see
+    `resources.shared`.
     """
 
     @asynccontextmanager

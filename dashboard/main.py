@@ -25,7 +25,7 @@ st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg"
 st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
 replay = st.Page(PAGES / "replay.py", title="Replay", url_path="replay")
-# An event file has no metrics; who comes by its address is told so.
+# Only a store has metrics; who comes by their address all the same is told so.
 monitoring = st.Page(
     PAGES / "monitoring.py",
     title="Monitoring",

@@ -50,12 +50,17 @@ NOTHING = Related(correlation_id=None, events=(), tree=(), cause=None, cut=False
 def related(source: EventSource, event: Event, *, limit: int = MAX_EVENTS) -> Related:
     """The events of the same correlation id as `event`, itself always among them.
 
-    Of more than `limit` these are the oldest.
+    Of more than `limit` these are the oldest. Without an index they are those near the event.
     """
     if event.correlation_id is None:
         return NOTHING
     where = FeedFilter(correlation_id=event.correlation_id)
-    events = list(source.feed(where=where, limit=limit + 1, batch_size=limit + 1))
+    near = source.info.near
+    after, before = (0, None) if near is None else (event.position - near, event.position + near)
+    feed = source.feed(
+        after=after, before=before, where=where, limit=limit + 1, batch_size=limit + 1
+    )
+    events = list(feed)
     cut = len(events) > limit
     events = events[:limit]
     places = {each.position: place for place, each in enumerate(events)}

@@ -39,7 +39,8 @@ def shared(
 ) -> Iterator[None]:
     """Let the pages read `source`, read and folded by `domains`, within the block.
 
-    `file` is where the source lies, if it is an event file; else it is the log of `store`.
+    `file` is where the source lies, if it is an event file. `store` is whose log it is; it is
+    nobody's if it is such a file or a table of another system.
     """
     repository = Repository(source, domains)
     now = _Shared(
@@ -76,7 +77,7 @@ def file() -> str | None:
 
 
 def store() -> Hindsight | None:
-    """The store whose log is served, None where the source is an event file."""
+    """The store whose log is served, None where the events are kept elsewhere."""
     return _shared[-1].store
 
 

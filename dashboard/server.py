@@ -4,18 +4,15 @@ import ipaddress
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from dashboard.app import create_app
-from store.application import Hindsight
+from store.application import opened
 from store.domain import Domains
 from store.errors import EventStoreError
-from store.sources import EventSource
-from store.sources.ndjson import NdjsonSource
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8501
@@ -34,7 +31,7 @@ def serve(
     expose: bool = False,
     open_browser: bool = False,
 ) -> None:
-    """Show the store or event file `source`, folded by `domains`, until told to stop.
+    """Show the store, event file or table `source`, folded by `domains`, until told to stop.
 
     `port` 0 takes any free one. There is no login yet, so only a loopback `host` is served
     unless `expose` is set.
@@ -48,28 +45,19 @@ def serve(
             f"{host} is reachable from other machines and the dashboard has no login yet; "
             f"use 127.0.0.1, or --expose to let everybody read it"
         )
-    with _opened(source) as (events, store), closing(listen(host, port)) as listener:
+    with opened(source) as found, closing(listen(host, port)) as listener:
+        events, store = found.source, found.store
+        if store is not None:
+            _ = store.history  # a wrong setting is told before anything is shown
         url = _url(host, listener.getsockname()[1])
         hosts = ["*"] if expose else _names(host)
-        file = source if store is None else None
+        file = None if "://" in source else source
         app = create_app(events, allowed_hosts=hosts, domains=domains, file=file, store=store)
         print(f"Hindsight shows {events.info.name} on {url} (Ctrl-C stops it)", flush=True)  # noqa: T201 - the command's answer
         if open_browser:
             # The socket listens already: the browser waits until the application answers.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         _run(app, listener)
-
-
-@contextmanager
-def _opened(location: str) -> Iterator[tuple[EventSource, Hindsight | None]]:
-    """The events there, and the store they are in; a file is none."""
-    if "://" in location:
-        with Hindsight(location, read_only=True) as store:
-            _ = store.history  # a wrong setting is told before anything is shown
-            yield store.log, store
-    else:
-        with NdjsonSource(location) as source:
-            yield source, None
 
 
 def is_loopback(host: str) -> bool:

@@ -43,7 +43,7 @@ RANGES = {
 
 
 class NothingToWatch(NotFound):
-    """The source is an event file, which has no metrics."""
+    """The source is no store, so there are no metrics."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +166,7 @@ def monitoring(params: Mapping[str, str]) -> Monitoring:
     """The last 15 minutes, hour, 6 or 24 hours, by `range`.
 
     Raises:
-        NothingToWatch: the source is an event file.
+        NothingToWatch: the source is no store.
         MetricsUnavailable: who keeps the metrics does not answer.
     """
     named = params.get("range") or "1h"
@@ -174,7 +174,8 @@ def monitoring(params: Mapping[str, str]) -> Monitoring:
         raise InvalidAddress(f"range: {named[:40]!r} is none of {', '.join(RANGES)}")
     store = resources.store()
     if store is None:
-        raise NothingToWatch("An event file has no metrics; open a store to watch it.")
+        what = "An event file" if resources.file() else "A table of another system"
+        raise NothingToWatch(f"{what} has no metrics; open a store to watch it.")
     now = datetime.now(UTC)
     return _seen(store, named, now, _window(RANGES[named], store.history, now))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import cast, get_args
+from typing import get_args
 
 import msgspec
 
@@ -25,7 +25,10 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store holds; `looks` are the numbers of the event types' colours and shapes."""
+    """What a store holds; `looks` are the numbers of the event types' colours and shapes.
+
+    `orders` are those its aggregates can be listed in.
+    """
 
     name: str
     empty: bool
@@ -36,6 +39,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     aggregate_types: dict[str, int]
     last: datetime | None
     watermark: Held | None
+    orders: tuple[AggregateOrder, ...]
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +73,7 @@ def store(_params: Mapping[str, str]) -> Store:
         aggregate_types=activity.aggregate_types(),
         last=None if newest is None else newest.occurred_at,
         watermark=_watermark(source.watermark()),
+        orders=source.info.quick_orders,
     )
 
 
@@ -96,10 +101,12 @@ def aggregates(params: Mapping[str, str]) -> Items:
     order = params.get("order") or "recent"
     if order not in get_args(AggregateOrder):
         raise InvalidAddress(f"order: {order[:40]!r} is none of recent, longest, id")
+    if order not in resources.source().info.quick_orders:
+        raise InvalidAddress(f"order: {order} would read every event; choose recent or id")
     page = resources.source().aggregates(
         prefix=params.get("prefix", ""),
         aggregate_type=params.get("type") or None,
-        order=cast("AggregateOrder", order),
+        order=order,
         after=params.get("after") or None,
         limit=PAGE_AGGREGATES,
     )

@@ -14,7 +14,9 @@ from dashboard.axis import Axis, axis_of
 from dashboard.literal import summary
 from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress, stretch
+from dashboard.searching import Bounds, Wanted, search
 from store.records import Event, FeedFilter
+from store.sources import EventSource
 
 MOST_EVENTS = 5_000
 MOST_BYTES = 64_000_000
@@ -116,13 +118,22 @@ def _asked(params: QueryParams) -> tuple[list[Event], bool]:
         cut = any(more for _, more in histories)
         found = [event for history, _ in histories for event in history]
     elif correlation := params.get("correlation"):
-        feed = source.feed(
-            where=FeedFilter(correlation_id=correlation), backward=True, batch_size=READ_BATCH
-        )
-        found, cut = _bounded(feed, MOST_EVENTS, MOST_BYTES)
+        found, cut = _correlated(source, correlation)
     else:
         raise InvalidAddress("lane: which aggregates? Add lane=ID or correlation=ID")
     return sorted(found, key=lambda event: (event.occurred_at, event.position)), cut
+
+
+def _correlated(source: EventSource, correlation_id: str) -> tuple[list[Event], bool]:
+    """The newest events of a correlation id, and whether there may be more."""
+    where = FeedFilter(correlation_id=correlation_id)
+    if source.info.near is None:
+        feed = source.feed(where=where, backward=True, batch_size=READ_BATCH)
+        return _bounded(feed, MOST_EVENTS, MOST_BYTES)
+    # Without an index, those that are found before patience ends.
+    found = search(source, Wanted(where=where), bounds=Bounds(), limit=MOST_EVENTS)
+    events, cut = _bounded(iter(found.events), MOST_EVENTS, MOST_BYTES)
+    return events, cut or not found.finished
 
 
 def _bounded(events: Iterator[Event], most: int, room: int) -> tuple[list[Event], bool]:

@@ -18,6 +18,7 @@ export class Finder {
   #searched = new Latest();
 
   constructor() {
+    this.offered = ORDERS;
     this.field = h("input", {
       type: "search",
       "aria-label": "Find an aggregate or event",
@@ -54,6 +55,15 @@ export class Finder {
       this.#load(view);
     }
     this.#mark(view.aggregate);
+  }
+
+  // The orders the source can list in, once they are known.
+  sorts(orders) {
+    const known = String(orders);
+    if (this.known === known) return;
+    this.known = known;
+    this.offered = ORDERS.filter(([name]) => orders.includes(name));
+    this.#drawOrders(current());
   }
 
   // The types to choose between, once they are known.
@@ -114,7 +124,7 @@ export class Finder {
     const chosen = view.order ?? "recent";
     show(
       this.orders,
-      ORDERS.map(([name, shown]) =>
+      this.offered.map(([name, shown]) =>
         button(shown, { pressed: name === chosen ? "true" : "false", onclick: () => this.#change({ order: name === "recent" ? undefined : name }) }),
       ),
     );

@@ -114,8 +114,8 @@ class Monitoring extends Page {
       if (!found) return;
       this.#take(found);
     } catch (error) {
-      if (error.kind === "NotFound") {
-        this.#refuse(h("p", {}, "An event file has no metrics; open a store to watch it."));
+      if (error.kind === "NothingToWatch") {
+        this.#refuse(h("p", {}, error.message));
         return;
       }
       this.#complain(error);

@@ -58,6 +58,7 @@ class Timeline extends Page {
   learn(store, before) {
     if (before?.empty && !store.empty) this.finder.reload();
     this.#drawWatermark(store.watermark);
+    this.finder.sorts(store.orders);
     this.finder.types(store.aggregate_types);
     this.view?.learn?.(store);
   }
