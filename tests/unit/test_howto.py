@@ -49,6 +49,11 @@ def commands(text: str) -> list[Typed]:
     return found
 
 
+def named_files(text: str) -> list[tuple[str, str]]:
+    """The files of the page, by name, and what is in them."""
+    return _FILE.findall(text)
+
+
 def run(folder: Path, *command: str, **exported: str) -> subprocess.CompletedProcess[str]:
     """What a terminal in `folder` shows, both streams as one."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
