@@ -260,7 +260,7 @@ def opened(
         return
     url, table = _without_choice(parse_url(location))
     with ExitStack() as closing:
-        store = _store(url, domain=domain, snapshots=snapshots) if table is None else None
+        store = _store(location, domain=domain, snapshots=snapshots) if table is None else None
         if store is not None:
             closing.enter_context(store)
             yield Opened(source=store.log, store=store)
@@ -273,19 +273,20 @@ def opened(
 
 def _without_choice(url: URL) -> tuple[URL, str | None]:
     """The URL that a driver takes, and which table is chosen."""
+    if url.get_backend_name() == "sqlite":
+        return url, None
     chosen = url.query.get(CHOOSE)
     if isinstance(chosen, tuple):
         raise InvalidSource(f"{CHOOSE}: one of {', '.join(chosen)}, not several")
     return url.difference_update_query([CHOOSE]), chosen
 
 
-def _store(url: URL, *, domain: Domains | None, snapshots: bool | None) -> Hindsight | None:
+def _store(url: str, *, domain: Domains | None, snapshots: bool | None) -> Hindsight | None:
     """The store at `url`; None where something else may be."""
-    location = url.render_as_string(hide_password=False)
     try:
-        return Hindsight(location, domain=domain, read_only=True, snapshots=snapshots)
+        return Hindsight(url, domain=domain, read_only=True, snapshots=snapshots)
     except NoStore:
-        if url.get_backend_name() == "sqlite":
+        if parse_url(url).get_backend_name() == "sqlite":
             raise
         return None
 

@@ -88,7 +88,7 @@ def store_option(*, files: bool = False) -> Callable[[F], F]:
         "--url",
         metavar="URL|FILE" if files else "URL",
         callback=where,
-        help="The store, or an event file." if files else "The store.",
+        help="The store, or an event file or another system's table." if files else "The store.",
     )
 
 

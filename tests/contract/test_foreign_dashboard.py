@@ -1,6 +1,7 @@
 """The dashboard over event tables of other systems."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -133,10 +134,15 @@ def test_there_is_nothing_to_monitor(client: TestClient) -> None:
 
 
 @pytest.mark.slow
-def test_the_server_starts_over_it_with_a_domain(message_db: str) -> None:
-    command = [sys.executable, "-m", "dashboard", "--source", message_db, "--port", "0"]
+def test_it_is_opened_with_a_domain(message_db: str) -> None:
+    data = {"manifest": {"version": "1"}, "path": "a.json"}
+    added = {"aggregate_id": "package-a", "version": 0, "event_type": "PackageAdded", "data": data}
+    added |= {"event_id": str(uuid4()), "occurred_at": "2026-11-22T09:00:00Z"}
+    foreign.fill_message_db(message_db, [added])
+    command = [sys.executable, "-m", "store", "open", message_db, "--port", "0"]
     command += ["--domain", "tests.histories:PACKAGES"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    browser = os.environ | {"BROWSER": "true"}  # which does nothing, successfully
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=browser) as process:
         try:
             assert process.stdout is not None
             greeting = process.stdout.readline()
@@ -145,6 +151,10 @@ def test_the_server_starts_over_it_with_a_domain(message_db: str) -> None:
             assert found, greeting
             with urlopen(f"{found[1]}/documents/history?aggregate={LONGEST}") as answer:  # noqa: S310
                 assert json.load(answer)["events"] == 25
+            with urlopen(f"{found[1]}/documents/effect?aggregate=package-a") as answer:  # noqa: S310
+                effect = json.load(answer)
+            assert (effect["generic"], effect["version"]) == (False, 0)
+            assert json.loads(effect["state"])["path"] == "a.json"
             with urlopen(f"{found[1]}/readyz") as answer:  # noqa: S310
                 assert json.load(answer) == {"status": "ok"}
         finally:

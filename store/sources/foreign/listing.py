@@ -34,7 +34,7 @@ class Listing:
         arrays = ", ".join(f"{query.holder(list(values))}::{kind}[]" for kind, values in columns)
         same = " AND ".join(f"e.{name} = k.{name}" for name in self._layout.key)
         end = (
-            f"SELECT e.*, {fields.aggregate_id} AS shown, {fields.version} AS number,"  # noqa: S608 (placeholders)
+            f"SELECT {self._keys}, {fields.aggregate_id} AS shown, {fields.version} AS number,"  # noqa: S608 (placeholders)
             f" {fields.moment} AS moment FROM {self._events} WHERE {same}"
             f" ORDER BY {fields.version}"
         )
@@ -89,7 +89,7 @@ class Listing:
             if len(candidates) < size:
                 return self._page(found, None)
             looked_at += size
-            size = min(4 * size, LOOKED_AT)
+            size = min(4 * size, LOOKED_AT - looked_at)
         return self._page(found, cursor)
 
     def _page(self, keys: Sequence[Key], cursor: str | None) -> AggregatePage:
@@ -120,11 +120,11 @@ class Listing:
         query, position = Query(self._database), self._layout.fields.position
         version = self._layout.fields.version
         same = " AND ".join(f"later.{name} = e.{name}" for name in self._layout.key)
-        later = version.replace("e.", "later.", 1)
+        events = f"SELECT {self._keys}, {version} AS number FROM {self._events}"  # noqa: S608 (names)
         begin = [] if after is None else [(position, "<", (_rank(after, after),))]
         rows = query.rows(
             f"SELECT {position}, {query.all(wanted)} AND NOT EXISTS ("  # noqa: S608 (placeholders)
-            f"SELECT FROM {self._layout.table.sql} AS later WHERE {same} AND {later} > {version}"
+            f"SELECT FROM ({events}) AS later WHERE {same} AND later.number > {version}"
             f"), {self._keys} FROM {self._events} WHERE {query.all(begin)}"
             f" ORDER BY {position} DESC LIMIT {query.holder(size)}"
         )
