@@ -315,6 +315,9 @@ def _stepper(params: Mapping[str, str]) -> Stepper:
 
 
 def _version(params: Mapping[str, str], stepper: Stepper) -> int:
+    """The version asked for, or the newest; where the first is 0, -1 is before it."""
+    if params.get("version") == "-1":
+        return -1
     version = number(params, "version")
     return stepper.aggregate.version if version is None else version
 

@@ -65,6 +65,7 @@ class Replay extends Page {
 
   learn(store, before) {
     if (before?.empty && !store.empty) this.finder.reload();
+    this.finder.sorts(store.orders);
     this.finder.types(store.aggregate_types);
   }
 
@@ -296,7 +297,7 @@ const nothingChosen = () =>
   h("div", { class: "blank" }, h("h2", {}, "Replay"), h("p", {}, "Choose an aggregate to step through its history: every event, and the state before and after it."));
 
 function objection(view) {
-  if (view.version !== undefined && !/^\d{1,18}$/.test(view.version)) return `version: '${view.version.slice(0, 40)}' is not a number; correct the address`;
+  if (view.version !== undefined && !/^(-1|\d{1,18})$/.test(view.version)) return `version: '${view.version.slice(0, 40)}' is not a number; correct the address`;
   if (view.version && !view.aggregate) return "version: which aggregate's? Add aggregate=ID to the address";
   for (const path of [view.field, ...(view.pin ?? [])]) {
     if (path && !path.startsWith("/")) return `'${path.slice(0, 40)}' is no JSON pointer such as /email; correct the address`;

@@ -55,7 +55,8 @@ export class Steps {
   }
 
   async #fetch(version) {
-    const found = await load("window", { aggregate: this.aggregate, version }, undefined, parseExact);
+    const asked = { aggregate: this.aggregate, version: Math.max(version, this.first) };
+    const found = await load("window", asked, undefined, parseExact);
     const steps = found.steps.map((row) => Object.fromEntries(row.map((value, index) => [NAMES[index], value])));
     const states = [found.before];
     for (const step of steps) {

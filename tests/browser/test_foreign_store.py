@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests import foreign
 from tests.browser.conftest import Serve
+from tests.browser.replaying import at, chosen_field, event, field, open_replay, slider
 from tests.browser.timeline import (
     HISTORY,
     chosen_event,
@@ -51,3 +52,20 @@ def test_nothing_is_offered_that_there_is_not(page: Page, address: str) -> None:
     orders = page.get_by_role("group", name="Order").get_by_role("button")
     expect(orders).to_have_text(["Recent", "Id"])
     expect(page.get_by_role("link", name="Monitoring")).to_have_count(0)
+
+
+def test_a_stream_is_replayed_from_its_version_zero(page: Page, address: str) -> None:
+    open_replay(page, f"{address.replace('/timeline', '/replay')}?aggregate=case-9289&version=0")
+    at(page, 0)
+    expect(event(page)).to_contain_text("ConfirmationOfReceipt")
+    field(page, "/activity").click()
+    expect(chosen_field(page)).to_contain_text("Set by 0")
+    page.keyboard.press("Home")
+    expect(slider(page)).to_have_value("-1")
+    expect(event(page)).to_contain_text("Before the first event")
+    expect(page).to_have_url(re.compile("version=-1"))
+    expect(chosen_field(page)).to_contain_text("No event has set it until here")
+    page.reload()
+    expect(event(page)).to_contain_text("Before the first event")
+    page.keyboard.press("End")
+    at(page, 24)

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import Event, FeedFilter, Hindsight, migrate
-from store.analysis import Step, Stepper
+from store.analysis import Expression, Step, Stepper, bisect, blame, diff
+from store.analysis.sides import side
+from store.analysis.transitions import outline, transitions
 from store.application import connect, open_repository, open_source, opened, parse_url
 from store.cli import hindsight
 from store.domain import Domains
@@ -804,6 +806,26 @@ def step_essence(step: Step, shift: int) -> tuple[Any, ...]:
     return (event, step.before, step.after, step.changes, step.elapsed, step.error)
 
 
+def analysed(repository: Repository, aggregate_id: str, shift: int) -> list[Any]:
+    """Who set what, since when something held, what follows what, and what differs in the end."""
+    stepper = Stepper(repository, aggregate_id)
+    found = blame(stepper.steps(), initial=stepper.initial)
+    fields = [
+        (each.path, each.value, each.origin and each.origin.version + shift, each.changes)
+        for each in found.fields()
+    ]
+    again = [each.written_again and each.written_again + shift for each in found.fields()]
+    flips = [
+        (each.first + shift, each.last + shift, each.answer)
+        for each in bisect(stepper.steps(), Expression("size(state) > 2")).intervals
+    ]
+    follows = transitions([(aggregate_id, outline(repository.source, aggregate_id))])
+    ways = [(each.before, each.after, each.count) for each in follows]
+    middle = (stepper.aggregate.version + shift) // 2
+    ends = (side(repository, aggregate_id, each) for each in (middle - shift, None))
+    return [fields, again, flips, ways, diff(*(each.state for each in ends))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "domain"), [("receipt_wabo", False), ("scoop_main", False), ("scoop_main", True)]
@@ -839,6 +861,7 @@ def test_one_history_gives_the_same_answers_from_four_places(
             assert [step_essence(step, shift) for step in steps] == [
                 step_essence(step, 0) for step in Stepper(file, known).steps()
             ]
+            assert analysed(repository, aggregate_id, shift) == analysed(file, known, 0)
 
 
 # The command line
