@@ -34,8 +34,8 @@ TOLD = "AccountLocked"
 @click.option("--into", type=click.Path(path_type=Path), default=IMAGES, show_default=True)
 def main(*, into: Path) -> None:
     """Take each picture in light and in dark."""
-    path = chromium.find()
-    if path is None:
+    browser_path = chromium.find()
+    if browser_path is None:
         raise SystemExit("no Chromium: run `make browser` and try again")
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="screenshots-") as place:
@@ -46,12 +46,12 @@ def main(*, into: Path) -> None:
             sync_playwright() as playwright,
         ):
             browser = playwright.chromium.launch(
-                executable_path=path, args=["--no-sandbox", "--hide-scrollbars"]
+                executable_path=browser_path, args=["--no-sandbox", "--hide-scrollbars"]
             )
-            for name, view in views.items():
+            for name, (path, view) in views.items():
                 for scheme in ("light", "dark"):
                     file = into / f"{name}-{scheme}.png"
-                    page = f"{address}/timeline?{urlencode(view, doseq=True)}"
+                    page = f"{address}/{path}?{urlencode(view, doseq=True)}"
                     file.write_bytes(_take(browser, page, dark=scheme == "dark"))
                     click.echo(f"{file}: {file.stat().st_size:,} bytes", err=True)
             browser.close()
@@ -66,8 +66,8 @@ def _store(directory: Path) -> str:
     return url
 
 
-def _views(url: str) -> Mapping[str, Mapping[str, str | list[str]]]:
-    """What is pictured, as parameters of the Timeline's address."""
+def _views(url: str) -> Mapping[str, tuple[str, Mapping[str, str | list[str]]]]:
+    """What is pictured: pages, and the parameters of their addresses."""
     with Hindsight(url, domain=DOMAIN) as store:
         counts: dict[str, int] = {}
         told: dict[str, int] = {}
@@ -77,10 +77,17 @@ def _views(url: str) -> Mapping[str, Mapping[str, str | list[str]]]:
                 told[event.aggregate_id] = event.version
     longest = sorted(told, key=lambda one: (-counts[one], one))
     chosen = longest[0]
+    event = {"aggregate": chosen, "version": str(told[chosen])}
+    asked = {
+        "field": "/account_locked",
+        "pin": "/failed_login_attempts",
+        "where": "failed_login_attempts > 0",
+    }
     return {
-        "timeline": {"aggregate": chosen, "version": str(told[chosen])},
-        "store": {},
-        "swimlanes": {"lane": longest[:LANES]},
+        "timeline": ("timeline", event),
+        "store": ("timeline", {}),
+        "swimlanes": ("timeline", {"lane": longest[:LANES]}),
+        "replay": ("replay", event | asked),
     }
 
 
@@ -93,7 +100,7 @@ def _take(browser: Browser, address: str, *, dark: bool) -> bytes:
     )
     page.clock.set_fixed_time(TAKEN)  # "2 days ago" stays two days
     page.goto(address)
-    page.locator(".chart rect, .chart path").first.wait_for(state="attached")
+    page.locator(".chart rect, .chart path, .answers-scroll").first.wait_for(state="attached")
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
     picture = page.screenshot(animations="disabled", caret="hide")

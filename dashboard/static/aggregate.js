@@ -6,7 +6,7 @@ import { alertBox, button, h, link, number, plural, show } from "./dom.js";
 import { EventPanel } from "./event.js";
 import { EventList } from "./eventlist.js";
 import { iso, microseconds, relative, span, zoned } from "./moments.js";
-import { address, entitle, go } from "./view.js";
+import { address, entitle, go, query } from "./view.js";
 
 const ZOOM = 4;
 const SHORTEST = 1000;
@@ -39,6 +39,7 @@ export class AggregateView {
     this.pager = h("div", { class: "tools" });
     this.panel = new EventPanel();
     this.news = h("div", { class: "news", role: "status" });
+    this.replay = h("a", { class: "button" }, "Replay");
     this.content = h(
       "div",
       { class: "aggregate" },
@@ -62,6 +63,7 @@ export class AggregateView {
   async update(view) {
     const before = this.view ?? {};
     this.view = view;
+    this.#pointToReplay();
     const same = (...names) => names.every((name) => before[name] === view[name]);
     const span = same("aggregate", "since", "until", "idle", "reload");
     entitle(view.aggregate);
@@ -172,6 +174,12 @@ export class AggregateView {
     this.#drawTools();
   }
 
+  // The same version, stepped through on another page.
+  #pointToReplay() {
+    const { aggregate, version } = this.view;
+    this.replay.href = new URL(`replay?${query({ aggregate, version })}`, document.baseURI).href;
+  }
+
   #drawTitle() {
     const { head, events, left_out: leftOut } = this.history;
     const lasting = span(microseconds(head.last_occurred_at) - microseconds(head.first_occurred_at));
@@ -179,10 +187,11 @@ export class AggregateView {
       events === 1
         ? `1 event at ${zoned(head.last_occurred_at)}`
         : `${number(events + leftOut)} events in ${lasting}, ${zoned(head.first_occurred_at)} to ${zoned(head.last_occurred_at)}`;
+    this.#pointToReplay();
     show(
       this.title,
       h("div", { class: "crumbs" }, link(address({}), () => go({}), {}, "All events"), " / ", h("bdi", {}, head.aggregate_type)),
-      h("div", { class: "heading" }, h("h2", {}, h("bdi", {}, head.aggregate_id)), this.news, link(address({ lane: head.aggregate_id }), () => go({ lane: [head.aggregate_id] }), { class: "button" }, "Beside others")),
+      h("div", { class: "heading" }, h("h2", {}, h("bdi", {}, head.aggregate_id)), this.news, this.replay, link(address({ lane: head.aggregate_id }), () => go({ lane: [head.aggregate_id] }), { class: "button" }, "Beside others")),
       h("p", { class: "faint" }, `${extent} · last active ${relative(head.last_occurred_at)}`),
       leftOut ? h("p", { class: "faint" }, `Only the newest ${number(events)} events are on this page.`) : null,
     );
