@@ -6,6 +6,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from store.errors import InvalidDomain
+
 
 class Absent(Struct, frozen=True):
     """What stands where a document has nothing."""
@@ -15,11 +17,26 @@ ABSENT: Final = Absent()
 
 
 def document(state: Any) -> Any:
-    """The state as dict, list, str, int, float, bool and None.
+    """The state as its JSON reads: dict, list, str, int, float, bool and None.
 
     Sets and keys are sorted, as they have no order of their own; what JSON cannot say is its repr.
+
+    Raises:
+        InvalidDomain: it is nothing that JSON could say.
     """
-    return msgspec.to_builtins(state, str_keys=True, order="deterministic", enc_hook=repr)
+    try:
+        return msgspec.json.decode(_encoded(state))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidDomain(f"the state cannot be shown as JSON: {error}") from error
+
+
+def _encoded(state: Any) -> bytes:
+    try:
+        return msgspec.json.encode(state, order="deterministic", enc_hook=repr)
+    except TypeError:
+        # It has keys that are no texts, which this encoder does not put in order.
+        plain = msgspec.to_builtins(state, str_keys=True, order="deterministic", enc_hook=repr)
+        return msgspec.json.encode(plain)
 
 
 def is_same(one: Any, other: Any) -> bool:

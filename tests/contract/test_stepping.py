@@ -1,5 +1,6 @@
 """A history step by step, the same from each database and from a file."""
 
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,10 @@ from msgspec import Struct
 from store import Aggregate, Domain, Hindsight, NewEvent, any_
 from store.analysis import Step, Stepper, apply, document
 from store.analysis.document import is_same
+from store.analysis.stepping import EVERY
 from store.application import open_repository
 from store.domain import Domains
-from store.errors import AggregateNotFound, HistoryGap
+from store.errors import AggregateNotFound, HistoryGap, InvalidDomain
 from store.repository import Repository
 from store.transfer import export_events
 from tests.histories import PACKAGES, imported, lines
@@ -180,6 +182,90 @@ def test_an_unknown_aggregate_and_a_gap_are_named(sqlite_url: str, tmp_path: Pat
         assert versions([next(walk), next(walk)]) == [1, 2]
         with pytest.raises(HistoryGap):
             next(walk)
+
+
+class Item(Struct, frozen=True):
+    id: int
+    amount: int = 0
+
+
+class Basket(Struct, frozen=True):
+    items: tuple[Item, ...] = ()
+
+
+BASKETS = Domain(
+    "baskets",
+    aggregates=[
+        Aggregate(
+            "basket",
+            initial=Basket(),
+            events=[Added],
+            apply=lambda state, event: Basket((Item(event.number), *state.items)),
+        )
+    ],
+)
+
+
+def test_a_state_is_what_its_json_reads(store_url: str) -> None:
+    with Hindsight(store_url, domain=BASKETS) as store:
+        events = [NewEvent("Added", {"number": number}) for number in (1, 2, 3)]
+        store.append("basket", "b", events, expected=any_())
+        *_, step = Stepper(store.repository, "b").steps()
+    assert step.after == {"items": [{"id": number, "amount": 0} for number in (3, 2, 1)]}
+    assert [change.as_patch() for change in step.changes] == [
+        {"op": "add", "path": "/items/0", "value": {"id": 3, "amount": 0}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [({1: "a"}, {"1": "a"}), ((1, {2.5}), [1, [2.5]]), ({"x": 3j}, {"x": "3j"}), (2**70, 2**70)],
+)
+def test_a_document_is_plain(state: Any, shown: Any) -> None:
+    assert is_same(document(state), shown)
+
+
+@pytest.mark.parametrize("state", [{(1, 2): "a"}, "\ud800"])
+def test_what_json_cannot_say_at_all_is_named(state: Any) -> None:
+    with pytest.raises(InvalidDomain, match="cannot be shown as JSON"):
+        document(state)
+
+
+class Last(Struct, frozen=True):
+    text: str = ""
+
+
+LONG = Domain(
+    "long",
+    aggregates=[
+        Aggregate(
+            "long",
+            initial=Last(),
+            events=[Added],
+            apply=lambda _, event: Last(f"{event.number:05}" * 200),
+        )
+    ],
+)
+
+
+@pytest.mark.slow
+def test_a_history_of_100_000_events_is_walked_in_bounded_memory(sqlite_url: str) -> None:
+    events = 100_000
+    with Hindsight(sqlite_url, domain=LONG, snapshots=False) as store:
+        for start in range(0, events, 5_000):
+            some = [NewEvent("Added", {"number": start + number}) for number in range(5_000)]
+            store.append("long", "l", some, expected=any_())
+        stepper = Stepper(store.repository, "l")
+        tracemalloc.start()
+        walked = sum(1 for _ in stepper.steps())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert walked == events
+        assert len(stepper._checkpoints) == events // EVERY
+        # All documents together have over 100 MB.
+        assert peak < 12_000_000
+        [step] = stepper.steps(73_210, 73_210)
+        assert step.after == {"text": "73209" * 200}
 
 
 @pytest.mark.slow
