@@ -3,7 +3,7 @@
 
 import { h, number, plural } from "./dom.js";
 import { isContainer, written } from "./exact.js";
-import { escaped, partsOf } from "./steps.js";
+import { escaped, partsOf } from "./patches.js";
 
 const ROW = 24;
 const MANY = 60;
