@@ -11,6 +11,7 @@ import click
 
 from store.application import Hindsight, open_source
 from store.cli.columns import shown
+from store.cli.output import whole_file
 from store.cli.parameters import Name
 from store.cli.program import FOUND, domain_option, store_option
 from store.domain import Domains
@@ -101,22 +102,9 @@ def export(
             exported = _export(source, sys.stdout.buffer, compress=compress, **options)
         else:
             compress = compress or file.endswith(".gz")
-            exported = _export_to(Path(file), source, compress=compress, **options)
+            with whole_file(Path(file)) as stream:
+                exported = _export(source, stream, compress=compress, **options)
     click.echo(f"exported {exported:,} events", err=True)
-
-
-def _export_to(path: Path, source: EventSource, **options: Any) -> int:
-    if path.exists() and not path.is_file():  # a device or a pipe is not to be replaced
-        with path.open("wb") as stream:
-            return _export(source, stream, **options)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            exported = _export(source, stream, **options)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return exported
 
 
 def _export(source: EventSource, stream: BinaryIO, **options: Any) -> int:
