@@ -35,8 +35,9 @@ class Step(Struct, frozen=True, kw_only=True):
 
     `elapsed` is the time since the event before it occurred, None for the first; it is negative
     where times run backwards. `took` is how many seconds decoding and applying the event took. An
-    event that cannot be applied has an `error`, and the state stays as it was. `written_again` are
-    the places, as far as can be known, to which the event wrote the value that they had.
+    event that cannot be applied has an `error`, whose class is `error_type`, and the state stays as
+    it was. `written_again` are the places, as far as can be known, to which the event wrote the
+    value that they had.
     """
 
     event: Event
@@ -47,6 +48,7 @@ class Step(Struct, frozen=True, kw_only=True):
     took: float
     error: str | None
     written_again: tuple[str, ...] = ()
+    error_type: str | None = None
 
 
 class _Checkpoint(Struct, frozen=True):
@@ -155,6 +157,7 @@ class Stepper:
             took=step.took,
             error=None if step.error is None else " ".join(str(step.error).split()),
             written_again=() if step.error else tuple(self._rewrites(step)),
+            error_type=None if step.error is None else type(step.error.cause).__name__,
         )
 
     def _rewrites(self, step: folding.Step) -> Iterator[str]:
