@@ -5,14 +5,15 @@ export const partsOf = (path) => path.split("/").slice(1).map((part) => part.rep
 
 export const escaped = (part) => String(part).replaceAll("~", "~0").replaceAll("/", "~1");
 
-// A document after a JSON Patch, and its operations with what stood there before each of them. What
-// does not change is shared with the document before.
+// A document after a JSON Patch, and its operations with what stood there before each of them and
+// whether that is `inList`. What does not change is shared with the document before.
 export function followed(document, patch) {
   let state = document;
   const changes = patch.map((change) => {
     const before = change.op === "add" ? undefined : find(state, change.from ?? change.path);
+    const inList = Array.isArray(find(state, change.path.slice(0, Math.max(change.path.lastIndexOf("/"), 0)))) && change.path !== "";
     state = apply(state, change);
-    return { ...change, before };
+    return { ...change, before, inList };
   });
   return { state, changes };
 }
