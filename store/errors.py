@@ -32,6 +32,7 @@ EventStoreError
 ├── HistoryGap                          a version is missing from a history
 ├── SnapshotAhead                       a snapshot is of a version that has no event
 ├── SnapshotRefused                     a state that would not come back from JSON as it is
+├── TraceTooLarge                   a history of more bytes than fit into one file
 ├── InvalidExpression(ValueError)       a question that is no CEL; says where
 ├── NotAPredicate(ValueError)           a question whose answer is neither true nor false
 ├── ExpressionTooCostly                 a question that took too long, or too much memory
@@ -320,6 +321,18 @@ class ApplyFailed(EventStoreError):
         located.reached_version, located.reached_state = self.reached_version, self.reached_state
         located.reached = self.reached
         return located
+
+
+class TraceTooLarge(EventStoreError):
+    """A history of more bytes than a trace may hold; `version` is the first that did not fit."""
+
+    def __init__(self, *, version: int, limit: int) -> None:
+        super().__init__(
+            f"the trace is over {limit // 1_000_000:,} MB from version {version} on;"
+            " write fewer versions, with --from and --to"
+        )
+        self.version = version
+        self.limit = limit
 
 
 class SnapshotAhead(EventStoreError):

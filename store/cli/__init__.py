@@ -13,6 +13,7 @@ from store.cli.program import hindsight
 from store.cli.replay import replay
 from store.cli.snapshot import snapshot
 from store.cli.stats import stats
+from store.cli.trace import trace
 from store.cli.transfer import export, import_
 from store.cli.transitions import transitions
 from store.cli.upcasters import upcasters
@@ -31,6 +32,7 @@ for command in (
     transitions,
     bisect,
     watch,
+    trace,
     stats,
     verify,
     upcasters,

@@ -27,17 +27,18 @@ from store.records import (
     Written,
     utc,
 )
-from store.sources import EVERYTHING, SourceInfo, check_reading, check_width
+from store.sources import EVERYTHING, SourceInfo, check_reading, check_width, traces
 from store.sources.line_index import LineIndex
 
 HISTORY_BATCH = 500
 
 
 class NdjsonSource:
-    """The events of a plain or gzipped file in the import format; a position is a line number.
+    """The events of a plain or gzipped file in the import format, or of a trace.
 
-    Opening reads the file once, checks every line and keeps an index, not the events. A gzipped
-    file is unpacked into an anonymous temporary file. Versions stay the file's own: each aggregate
+    A position is a line number, that of a trace counts from its first event. Opening reads the file
+    once, checks every line and keeps an index, not the events. A file that is gzipped, or a trace,
+    is unpacked into an anonymous temporary file. Versions stay the file's own: each aggregate
     starts at 0 where the file has a version 0, else at 1. Safe to share between threads.
 
     Raises:
@@ -60,17 +61,19 @@ class NdjsonSource:
         """Index the lines; the file to read them from again."""
         with ExitStack() as opened:
             file = opened.enter_context(self._path.open("rb"))
-            unzipped = opened.enter_context(TemporaryFile()) if is_gzipped(file) else None
-            for number, line in read_lines(file):
+            is_trace = traces.is_page(file)
+            is_packed = is_trace or is_gzipped(file)
+            unpacked = opened.enter_context(TemporaryFile()) if is_packed else None
+            for number, line in traces.event_lines(file) if is_trace else read_lines(file):
                 self._add(number, line)
-                if unzipped is not None:
-                    unzipped.write(line)
+                if unpacked is not None:
+                    unpacked.write(line)
             self._index.complete()
             opened.pop_all()
-        if unzipped is None:
+        if unpacked is None:
             return file
         file.close()
-        return unzipped
+        return unpacked
 
     def _add(self, number: int, line: bytes) -> None:
         if line.isspace():
