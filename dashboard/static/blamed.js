@@ -2,25 +2,23 @@
 
 import { partsOf } from "./patches.js";
 
-// Every change of a field up to a version, the last one first. `changes` holds each version's, of
-// which those `inList` are of a list's items.
-export function blamed(changes, version, first, path) {
-  const found = [];
+// The changes of a field up to a version, the last one first. `changes` gives each version's, of which
+// those `inList` are of a list's items.
+export function* blamed(changes, version, first, path) {
   let parts = partsOf(path);
   for (let at = version; at >= first; at -= 1) {
-    for (const change of changes(at).toReversed()) {
-      const { told, before } = undone(parts, change);
-      if (told) found.push({ version: at, change });
-      if (!before) return found;
+    const made = changes(at);
+    for (let index = made.length - 1; index >= 0; index -= 1) {
+      const { told, before } = undone(parts, made[index]);
+      if (told) yield { version: at, change: made[index] };
+      if (!before) return;
       parts = before;
     }
   }
-  return found;
 }
 
 // Whether a change is one of the field, and where the field stood before it, if it was there.
-function undone(parts, { op, path, from, inList }) {
-  const place = partsOf(path);
+function undone(parts, { op, place, from, inList }) {
   if (op === "move") return moved(parts, place, partsOf(from));
   if (startsWith(place, parts)) return { told: true, before: op === "add" && inList && place.length === parts.length ? null : parts };
   if (inList && op !== "replace" && startsWith(parts, place.slice(0, -1))) return shifted(parts, place, op);

@@ -1,7 +1,7 @@
 // The history that a trace has in it. It is read once; states between are made when they are wanted.
 
 import { parseExact } from "./exact.js";
-import { followed } from "./patches.js";
+import { followed, partsOf } from "./patches.js";
 
 const EVERY = 200;
 
@@ -19,7 +19,7 @@ export class Told {
       if (index % EVERY === 0) this.#states.set(this.first - 1 + index, state);
       const made = followed(state, patch);
       state = made.state;
-      return made.changes;
+      return made.changes.map((change) => ({ ...change, place: partsOf(change.path) }));
     });
     if (steps.length % EVERY === 0) this.#states.set(this.last, state);
   }

@@ -59,7 +59,11 @@ class Trace {
     this.start.disabled = this.back.disabled = this.version < told.first;
     this.on.disabled = this.end.disabled = this.version === told.last;
     this.#drawEvent(step);
-    this.#drawField();
+    // A tree, or a walk through the history, takes longer than all the rest; who holds a key down reads neither.
+    this.data.classList.add("stale");
+    this.field.classList.add("stale");
+    clearTimeout(this.rested);
+    this.rested = setTimeout(() => this.#rest(step), RESTED);
     this.#searched();
     if (this.other.getRootNode().activeElement !== this.other) this.other.value = Math.max(this.version - 1, told.first - 1);
     show(this.difference);
@@ -68,6 +72,11 @@ class Trace {
   choose(path) {
     this.path = path;
     this.tree.chooseField(path);
+    this.#drawField();
+  }
+
+  #rest(step) {
+    if (step.event) this.#drawData(step);
     this.#drawField();
   }
 
@@ -163,7 +172,6 @@ class Trace {
 
   #drawEvent(step) {
     const { event } = step;
-    clearTimeout(this.rested);
     if (!event) {
       show(this.event, h("h2", {}, `Before event ${number(this.told.first)}`));
       show(this.data);
@@ -177,9 +185,6 @@ class Trace {
       h("p", { class: "faint step-facts" }, facts.filter(Boolean).join(" · ")),
       step.error ? alertBox(step.error) : this.#changed(step.changes),
     );
-    // A tree takes longer than all the rest, and who holds a key down reads none.
-    this.data.classList.add("stale");
-    this.rested = setTimeout(() => this.#drawData(step), RESTED);
   }
 
   #changed(changes) {
@@ -211,8 +216,9 @@ class Trace {
   #drawField() {
     const { path, told, version } = this;
     this.field.hidden = path === undefined;
+    this.field.classList.remove("stale");
     if (path === undefined) return;
-    const history = blamed((at) => told.changes[at - told.first], version, told.first, path);
+    const history = taken(MOST + 1, blamed((at) => told.changes[at - told.first], version, told.first, path));
     const value = find(told.state(version), path);
     show(
       this.field,
@@ -220,7 +226,7 @@ class Trace {
       h("p", { class: "value" }, shown(value)),
       h("p", { class: "origin" }, history.length ? this.#origin(history[0], value) : this.#unset()),
       history.length > 1 ? h("div", { class: "scroll field-history", tabindex: "0" }, h("table", { class: "diff", "aria-label": "History of the field" }, h("tbody", {}, history.slice(0, MOST).map((entry) => this.#entry(entry))))) : null,
-      left(history),
+      history.length > MOST ? h("p", { class: "faint" }, "and others before") : null,
     );
   }
 
@@ -294,7 +300,8 @@ class Trace {
   }
 
   #holds(version, wanted) {
-    const { event, patch } = this.told.at(version);
+    const index = version - this.told.first;
+    const [event, { patch }] = [this.told.events[index], this.told.steps[index]];
     return [event.event_type, written(event.data), written(event.metadata), written(patch)].some((each) => each.toLowerCase().includes(wanted));
   }
 }
@@ -302,6 +309,15 @@ class Trace {
 const text = (value) => (typeof value === "string" ? value : written(value));
 
 const shown = (value) => (value === undefined ? h("span", { class: "faint" }, "absent") : h("bdi", { class: "value" }, shortened(written(value), LONGEST)));
+
+function taken(count, all) {
+  const found = [];
+  for (const each of all) {
+    found.push(each);
+    if (found.length === count) break;
+  }
+  return found;
+}
 
 const left = (all) => (all.length > MOST ? h("p", { class: "faint" }, `and ${number(all.length - MOST)} more`) : null);
 

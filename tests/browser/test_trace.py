@@ -286,8 +286,9 @@ def test_who_set_what_is_what_the_command_line_says(opened: Open, tmp_path: Path
                 "([paths, version]) => { const { blamed } = modules['blamed.js'];"
                 " const { Told } = modules['told.js']; const { parseExact } = modules['exact.js'];"
                 " const told = new Told([], parseExact(document.getElementById('trace')"
-                ".textContent)); return [told.state(version), paths.map((path) =>"
-                " blamed((at) => told.changes[at - 1], version, 1, path)[0]?.version)]; }",
+                ".textContent)); const changes = (at) => told.changes[at - 1];"
+                " return [told.state(version), paths.map((path) =>"
+                " blamed(changes, version, 1, path).next().value?.version)]; }",
                 [[each.path for each in expected.fields()], version],
             )
             assert shown[0] == expected.document

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 import users
-from store import Aggregate, Context, Domain, Hindsight, NewEvent, any_
+from store import Aggregate, CommandRejected, Context, Domain, Hindsight, NewEvent, any_
 from store.analysis import Stepper, apply
 from store.analysis.changes import Change
 from store.application import open_source
@@ -348,3 +349,33 @@ def test_what_only_the_state_says_is_personal_is_masked_in_the_events(
     for form in ([], ["--ndjson"]):
         page = traced(tmp_path / f"t{form}", "p-1", "--url", store_url, *form, domain=domain)
         assert [name for name in ("Grace H", "Ann X", "BAD LUCK") if name in page] == []
+
+
+def personal_texts(value: Any, *, hidden: bool = False) -> set[str]:
+    """What stands as text in the fields that the domain of users declares personal."""
+    if isinstance(value, dict):
+        return {
+            text
+            for key, item in value.items()
+            for text in personal_texts(item, hidden=hidden or key in users.user.personal)
+        }
+    return {value} if hidden and isinstance(value, str) else set()
+
+
+def test_of_the_sample_nothing_personal_is_in_any_trace(sqlite_url: str, tmp_path: Path) -> None:
+    with Hindsight(sqlite_url, domain=users.domain) as store:
+        for each in users.domain.sample(seed=3, events=300, until=JANUARY):  # type: ignore[misc]
+            with suppress(CommandRejected):
+                store.execute(each.aggregate_id, each.command, context=each.context)
+        heads = store.aggregates(limit=5, order="longest").items
+        known = {head.aggregate_id: list(store.events(head.aggregate_id)) for head in heads}
+        states = {name: store.load(name).state for name in known}
+    assert sum(map(len, known.values())) > 40
+    for name, events in known.items():
+        personal = personal_texts(msgspec.to_builtins(states[name]))
+        for event in events:
+            personal |= personal_texts(event.data) | personal_texts(event.metadata)
+        assert len(personal) > 4
+        for form in ([], ["--ndjson"]):
+            page = traced(tmp_path / "t", name, "--url", sqlite_url, "--force", *form)
+            assert [text for text in personal if text in page] == []
