@@ -231,3 +231,18 @@ def test_the_page_about_services_quotes_the_service() -> None:
     assert quoted
     for part in quoted:
         assert part in service
+
+
+@pytest.mark.slow
+def test_a_trace_is_as_the_page_says(tmp_path: Path) -> None:
+    text = page("trace.md")
+    files = _FILE.findall(text)
+    assert [name for name, _ in files] == ["guests.py", "fill.py"]
+    for name, content in files:
+        (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 8
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
+        assert done.stdout == each.printed
+    assert "Lovelace" not in (tmp_path / "incident.html").read_text()
