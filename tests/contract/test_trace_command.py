@@ -37,7 +37,7 @@ PERSONAL = [
     "192.0.2.7",
     "ada-1",
 ]
-SECRETS = [*PERSONAL, "203.0.113.9", "Agent/1.0"]
+SECRETS = [*PERSONAL, "203.0.113.9", "Agent/1.0", "Old/0.9", "zoe@b.example"]
 
 
 @pytest.fixture
@@ -65,11 +65,15 @@ def history(store_url: str) -> str:
                 {
                     "at": "2026-01-31T12:00:00Z",
                     "ip_address": "203.0.113.9",
-                    "user_agent": "Agent/1.0",
+                    "user_agent": "Old/0.9",
                 },
                 schema_version=2,
             ),
-            NewEvent("AccountUnlocked", {}),
+            NewEvent(
+                "AccountUnlocked",
+                {"reason": "zoe@b.example wrote"},
+                metadata={"command": {"data": {"email": "zoe@b.example"}}},
+            ),
         ]
         store.append("user", "user-1", events, expected=any_())
         store.append("thing", "thing-1", [NewEvent("Made", {"a": {"b": "left"}})], expected=any_())
@@ -297,7 +301,8 @@ def test_bad_input_is_named(
 
 def test_a_gap_ends_the_trace_and_is_told(sqlite_url: str, tmp_path: Path) -> None:
     with Hindsight(sqlite_url) as store:
-        store.append("thing", "t", [NewEvent("Made", {"n": n}) for n in range(4)], expected=any_())
+        events = [NewEvent("Made", {"names": ["tea", "store.db", str(n)]}) for n in range(4)]
+        store.append("thing", "tea", events, expected=any_())
         with store.database.transaction() as connection:
             names = connection.execute(
                 text(
@@ -308,12 +313,15 @@ def test_a_gap_ends_the_trace_and_is_told(sqlite_url: str, tmp_path: Path) -> No
                 connection.execute(text(f"DROP TRIGGER {name}"))
             connection.execute(text("DELETE FROM events WHERE version = 3"))
     path = tmp_path / "t.html"
-    result = run("trace", "t", "-o", str(path), "--url", sqlite_url, "--field", "/x", domain=None)
+    result = run(
+        "trace", "tea", "-o", str(path), "--url", sqlite_url, "--field", "/names", domain=None
+    )
     assert result.exit_code == 1
     assert "error: " in result.stderr
     found = data_of(path.read_text())
     assert len(found["steps"]) == 2
-    assert found["header"]["gap"] == "'t': version 4 comes after version 2"
+    assert found["header"]["gap"] == "'••1••': version 4 comes after version 2"
+    assert found["header"]["store"] == "••2••"
 
 
 class Renamed(Struct, frozen=True):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import users
 from store.errors import InvalidEvent
+from store.interchange import format_line, parse_line
 from store.trace.masking import Masking
 
 NAMES = ("email", "phone")
@@ -149,3 +150,48 @@ def test_masked_json_is_json_again() -> None:
         "n": float(2**70),
         "note": "a ••1•• b",
     }
+
+
+def test_within_a_text_three_characters_are_recognised_the_longest_first() -> None:
+    found = masked({"email": ["abc", "abcdef", "xy"]}, "-abcdef-abc-xy", "xy")
+    assert found[1:] == ["-••2••-••1••-xy", "••3••"]
+
+
+def test_what_is_learned_later_is_masked_from_then_on() -> None:
+    masking = Masking(NAMES)
+    assert masking.text("told ada") == "told ada"
+    masking.learn({"email": "ada"})
+    assert masking.text("told ada") == "told ••1••"
+
+
+def test_the_name_of_a_field_is_no_value() -> None:
+    assert masked({"email": "phone", "phone": "email", "x": "email"}) == [
+        {"email": "••1••", "phone": "••2••", "x": "••2••"}
+    ]
+
+
+def test_an_event_is_as_if_it_had_been_stored_so() -> None:
+    text = (
+        b'{"event_id":"00000000-0000-7000-8000-000000000001","aggregate_id":"of-ada",'
+        b'"aggregate_type":"t","version":1,"event_type":"Set","occurred_at":"2026-01-01T00:00:00Z",'
+        b'"data":{"email":"secret","email":null,"of":"ada"},"metadata":{"actor":"ada",'
+        b'"correlation_id":"c-ada","causation_id":"d-ada","email":"ada"}}'
+    )
+    event = parse_line(text, position=1)
+    masking = Masking(NAMES)
+    masking.learn(event.metadata)
+    found = masking.event(event)
+    assert (found.aggregate_id, found.actor) == ("of-••1••", "••1••")
+    assert (found.correlation_id, found.causation_id) == ("c-••1••", "d-••1••")
+    assert (found.raw_data, found.digest) == ('{"email":null,"of":"••1••"}'.encode(), None)
+    assert parse_line(format_line(found), position=1) == found
+    assert Masking().event(event) is event
+
+
+def test_a_value_that_is_there_twice_under_one_key_is_gone() -> None:
+    text = (
+        b'{"event_id":"00000000-0000-7000-8000-000000000001","aggregate_id":"a",'
+        b'"aggregate_type":"t","version":1,"event_type":"Set","occurred_at":"2026-01-01T00:00:00Z",'
+        b'"data":{"email":"secret","email":null}}'
+    )
+    assert b"secret" not in format_line(Masking(NAMES).event(parse_line(text, position=1)))
