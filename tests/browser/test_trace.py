@@ -169,8 +169,12 @@ def test_a_field_tells_who_set_it(opened: Open, file: Path) -> None:
     page.keyboard.press("End")
     chosen_field(page).get_by_role("row").nth(1).get_by_role("button").first.click()
     at(page, 3)
+    expect(chosen_field(page).locator(".origin")).to_contain_text("Set by 3 EmailChanged")
     page.keyboard.press("Escape")
-    expect(chosen_field(page)).to_be_hidden()
+    expect(page.locator(".field[hidden]")).to_have_count(1)
+    field(page, "/email").click()
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator(".field[hidden]")).to_have_count(1)
 
 
 def test_two_versions_are_compared(opened: Open, file: Path) -> None:
@@ -192,6 +196,25 @@ def test_two_versions_are_compared(opened: Open, file: Path) -> None:
         other.fill(wrong)
         other.press("Enter")
         expect(compare).to_contain_text("Write a version from 0 to 5.")
+
+
+def test_what_looks_alike_and_is_not_differs(opened: Open, tmp_path: Path) -> None:
+    events = tmp_path / "e.ndjson"
+    one: list[Any] = [{"a": [7], "b": 1, "c": "1", "d": [1, 2], "e": None}]
+    other = {"a": {"0": 7}, "b": 1.0, "c": 1, "d": [1], "e": 2**60}
+    events.write_text(line("a", 1, one) + line("a", 2, [other]))
+    page = opened(trace(tmp_path / "t.html", "a", "--url", str(events)))
+    page.get_by_role("button", name="Compare").click()
+    found = page.get_by_role("region", name="Differences").get_by_role("listitem")
+    expect(found).to_have_text(
+        [
+            '/0/a [7] → {"0":7}',
+            "/0/b 1 → 1.0",
+            '/0/c "1" → 1',
+            "/0/d/1 2 → absent",
+            "/0/e null → 1152921504606846976",
+        ]
+    )
 
 
 def test_a_text_is_found_here_and_in_other_versions(opened: Open, file: Path) -> None:
