@@ -24,7 +24,7 @@ NEEDED = ("dashboard", "numpy", "streamlit", "uvicorn")
 def open_dashboard(*, source: str, domain: str | None, host: str | None, port: int | None) -> None:
     """Open the dashboard on a store, or on events kept elsewhere without importing them.
 
-    Those of an event file, or, in a PostgreSQL database without a store, of message-db's table or
+    Those of an event file or a trace, or, in a PostgreSQL database without a store, of message-db's table or
     Marten's. If there are several such tables, ?table=SCHEMA.TABLE in the URL chooses one.
 
     \b
@@ -32,6 +32,7 @@ def open_dashboard(*, source: str, domain: str | None, host: str | None, port: i
       hindsight open sqlite:///shop.db
       hindsight open events.ndjson.gz --port 8600
       hindsight open postgresql://reader@db/shop --domain shop:domain
+      hindsight open incident.html
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:

@@ -28,8 +28,8 @@ class Header(Struct, frozen=True, kw_only=True):
     """What a trace is of, and how it was made.
 
     `cut` says that versions before the `first` are left out, `newest` is the aggregate's version
-    then, `generic` whether there was no domain code. `masked`
-    are the fields that are masked; None: all is as it is stored, as somebody wanted.
+    then, `generic` whether there was no domain code. `masked` are the fields that are masked; None:
+    all is as it is stored, as somebody wanted.
     """
 
     aggregate_id: str
