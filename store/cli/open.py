@@ -24,8 +24,9 @@ NEEDED = ("dashboard", "numpy", "streamlit", "uvicorn")
 def open_dashboard(*, source: str, domain: str | None, host: str | None, port: int | None) -> None:
     """Open the dashboard on a store, or on events kept elsewhere without importing them.
 
-    Those of an event file or a trace, or, in a PostgreSQL database without a store, of message-db's table or
-    Marten's. If there are several such tables, ?table=SCHEMA.TABLE in the URL chooses one.
+    Those of an event file or a trace, or, in a PostgreSQL database without a store, of
+    message-db's table or Marten's. If there are several such tables, ?table=SCHEMA.TABLE in the
+    URL chooses one.
 
     \b
     Examples:
