@@ -24,6 +24,7 @@ class _Shared(Struct, frozen=True, kw_only=True):
     outlines: Outlines
     states: States
     steppers: Steppers
+    repository: Repository
 
 
 _shared: list[_Shared] = []
@@ -52,6 +53,7 @@ def shared(
         outlines=Outlines(source),
         states=States(source, repository),
         steppers=Steppers(repository),
+        repository=repository,
     )
     _shared.append(now)
     try:
@@ -79,6 +81,11 @@ def file() -> str | None:
 def store() -> Hindsight | None:
     """The store whose log is served, None where the events are kept elsewhere."""
     return _shared[-1].store
+
+
+def repository() -> Repository:
+    """The states that the events lead to, without snapshots."""
+    return _shared[-1].repository
 
 
 def outlines() -> Outlines:

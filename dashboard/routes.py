@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from dashboard.documents import aggregate, monitoring, replay, search, store, swimlanes
+from dashboard.documents import aggregate, diff, monitoring, replay, search, store, swimlanes
 from dashboard.parameters import InvalidAddress
 from dashboard.searching import InvalidSearch
 from store.errors import (
@@ -61,6 +61,9 @@ DOCUMENTS: dict[str, Document] = {
     "failures": replay.failures,
     "forms": replay.stored_forms,
     "reached": replay.reached,
+    "diff": diff.diff,
+    "between": diff.between,
+    "coverage": diff.coverage,
 }
 
 
@@ -72,6 +75,8 @@ def routes() -> list[BaseRoute]:
         Route("/documents/line", _sending(aggregate.line)),
         Route("/documents/bytes", _sending(aggregate.stored_bytes)),
         Route("/documents/export", _sending(search.export)),
+        Route("/documents/patch", _sending(diff.patch)),
+        Route("/documents/states", _sending(diff.states)),
         *documents,
     ]
 

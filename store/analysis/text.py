@@ -50,6 +50,13 @@ def unified(before: str, after: str, *, context: int = 2) -> list[str]:
     return list(islice(lines, 2, None))  # not the names of files that there are not
 
 
+def are_alike(before: Any, after: Any) -> bool:
+    """Whether both are long texts with words in common."""
+    if not (is_long(before) and is_long(after)):
+        return False
+    return any(each.kind == "same" and each.text.strip() for each in segments(before, after))
+
+
 def _segment(kind: Kind, words: Sequence[str]) -> Iterator[Segment]:
     if words:
         yield Segment(kind, "".join(words))

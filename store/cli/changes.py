@@ -7,7 +7,7 @@ import msgspec
 
 from store.analysis.changes import Change
 from store.analysis.document import ABSENT
-from store.analysis.text import Segment, is_long, segments, unified
+from store.analysis.text import Segment, are_alike, segments, unified
 from store.cli.columns import shortened, shown
 
 SIGNS = {"add": "+", "remove": "-", "replace": "~", "move": ">"}
@@ -20,7 +20,7 @@ def lines_of(change: Change) -> Iterator[str]:
     head = f"{SIGNS[change.op]} {change.path or 'the whole'}"
     if change.op == "move":
         yield shown(f"{head}  from {change.source}")
-    elif change.op == "replace" and _are_alike(change.before, change.after):
+    elif change.op == "replace" and are_alike(change.before, change.after):
         yield shown(head)
         yield from (f"    {shown(line)}" for line in _of_text(change.before, change.after))
     elif change.op == "replace":
@@ -34,13 +34,6 @@ def value_text(value: Any, width: int = WIDEST) -> str:
     if value is ABSENT:
         return "nothing"
     return shortened(msgspec.json.encode(value).decode(), width)
-
-
-def _are_alike(before: Any, after: Any) -> bool:
-    """Whether both are long texts with words in common."""
-    if not (is_long(before) and is_long(after)):
-        return False
-    return any(each.kind == "same" and each.text.strip() for each in segments(before, after))
 
 
 def _of_text(before: str, after: str) -> list[str]:

@@ -173,10 +173,11 @@ def test_values_are_cut_and_large_states_stay_away(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diff, "LONGEST_VALUE", 20)
-    monkeypatch.setattr(diff, "MOST_BYTES", 100)
+    monkeypatch.setattr(diff, "MOST_BYTES", 40)
+    assert asked(client, "diff", from_=2, to=3)["states"] is None
     found = asked(client, "diff", from_=3, to=4)
     assert found["states"] is None
-    assert found["bytes"] == [100, 99]
+    assert found["bytes"] == [len(PROSE) + 21, len(PROSE) + 20]
     assert len(found["changes"][0]["before"]) == 20
     assert "…" in found["changes"][0]["before"]
     assert asked(client, "diff", from_=1, to=2)["states"] is not None
