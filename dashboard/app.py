@@ -24,7 +24,7 @@ from store.metrics import CONTENT_TYPE, of_process
 from store.sources import EventSource
 
 MAIN_SCRIPT = Path(__file__).with_name("main.py")
-PAGES = ["timeline", "replay", "monitoring"]
+PAGES = ["timeline", "replay", "diff", "monitoring"]
 STREAMLIT_PAGE = Path(st.__file__).with_name("static") / "index.html"
 
 # Streamlit compiles v2 components from blob: URLs and styles its elements inline.

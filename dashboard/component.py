@@ -28,6 +28,11 @@ def replay() -> None:
     _mount("replay", sheets=["timeline.css", "replay.css"])
 
 
+def diff() -> None:
+    """The Diff page; the address tells both sides and how their difference is shown."""
+    _mount("diff", sheets=["timeline.css", "diff.css"])
+
+
 def monitoring() -> None:
     """The Monitoring page; the address tells the range of time it shows."""
     _mount("monitoring", sheets=["timeline.css", "monitoring.css"])

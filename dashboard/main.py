@@ -25,6 +25,7 @@ st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg"
 st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
 replay = st.Page(PAGES / "replay.py", title="Replay", url_path="replay")
+diff = st.Page(PAGES / "diff.py", title="Diff", url_path="diff")
 # Only a store has metrics; who comes by their address all the same is told so.
 monitoring = st.Page(
     PAGES / "monitoring.py",
@@ -33,5 +34,5 @@ monitoring = st.Page(
     visibility="visible" if resources.store() else "hidden",
 )
 root = st.Page(home, default=True, visibility="hidden")
-page = st.navigation([root, timeline, replay, monitoring], position="top")
+page = st.navigation([root, timeline, replay, diff, monitoring], position="top")
 page.run()

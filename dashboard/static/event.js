@@ -6,7 +6,7 @@ import { tree } from "./jsontree.js";
 import { keep, kept } from "./kept.js";
 import { typeName } from "./looks.js";
 import { relative, span, microseconds, zoned } from "./moments.js";
-import { address, current, go } from "./view.js";
+import { address, compared, current, go } from "./view.js";
 
 const SPINNER_AFTER = 250;
 const DEEPEST = 12;
@@ -146,6 +146,7 @@ export class EventPanel {
       copyButton("JSON", "The event as a line of an export", async () => (await text("line", asked)).trimEnd()),
       copyButton("Command", event.command, async () => event.command),
       copyButton("Link", "The address of this event", async () => new URL(address({ aggregate: event.aggregate_id, version: event.version }), location.href).href),
+      h("a", { class: "diff-with", href: compared(event.aggregate_id, event.version, event.neighbours.first), title: "This version beside the one before it, or any other" }, "Diff with…"),
     );
   }
 

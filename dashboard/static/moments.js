@@ -69,6 +69,14 @@ export function iso(us) {
   return fraction ? `${text}.${String(fraction).padStart(6, "0")}Z` : `${text}Z`;
 }
 
+const TYPED = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?(Z|[+-]\d\d:?\d\d)?$/;
+
+// A time as somebody types it, in UTC where it names no zone; null for what is none.
+export function typed(text) {
+  if (!TYPED.test(text) || Number.isNaN(Date.parse(text))) return null;
+  return iso(microseconds(/(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`));
+}
+
 // The two largest units of a duration in microseconds: `3 d 4 h`, `250 ms`, `0 s`.
 export function span(us) {
   if (!us) return "0 s";

@@ -2,7 +2,7 @@
 
 import { Refused, load } from "./documents.js";
 import { button, h, number, show } from "./dom.js";
-import { iso } from "./moments.js";
+import { typed } from "./moments.js";
 
 const SPEEDS = [
   ["1×", 500],
@@ -12,7 +12,6 @@ const SPEEDS = [
 const SHORTEST_WAIT = 16;
 // Nobody watches nothing happen for longer.
 const LONGEST_WAIT = 2000;
-const MOMENT = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?(Z|[+-]\d\d:?\d\d)?$/;
 
 export class Player {
   constructor(wanted) {
@@ -154,14 +153,13 @@ export class Player {
   }
 
   async #toTime() {
-    const text = this.time.value.trim();
-    if (!MOMENT.test(text) || Number.isNaN(Date.parse(text))) {
+    const at = typed(this.time.value.trim());
+    if (at === null) {
       this.#say("Write a time such as 2026-01-31 12:00Z");
       return;
     }
-    const zoned = /(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`;
     try {
-      const { version } = await load("reached", { aggregate: this.aggregate, at: iso(Date.parse(zoned) * 1000) });
+      const { version } = await load("reached", { aggregate: this.aggregate, at });
       this.#to(version);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;

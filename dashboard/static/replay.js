@@ -13,7 +13,7 @@ import { Search } from "./statesearch.js";
 import { StateTree } from "./statetree.js";
 import { StepCard } from "./stepcard.js";
 import { Steps } from "./steps.js";
-import { current, entitle, go } from "./view.js";
+import { compared, current, entitle, go } from "./view.js";
 
 export const { prepare, mount } = onlyOne(() => new Replay(), "timeline.css", "replay.css");
 
@@ -218,13 +218,15 @@ class HistoryView {
 
   #drawTitle(version) {
     this.position ??= h("span", { class: "position" });
+    this.beside ??= h("a", { class: "diff-with", title: "What it made of the state before it, or any other" }, "Diff with…");
     this.position.textContent = `${number(version)} of ${number(this.steps.last)}`;
+    this.beside.href = compared(this.aggregate, version, this.first);
     if (this.titled) return;
     this.titled = true;
     show(
       this.title,
       h("p", { class: "crumbs" }, h("bdi", {}, this.head.head.aggregate_type), this.head.generic ? " · the events’ data merged: there is no domain code for this type" : null),
-      h("h2", {}, h("bdi", {}, this.aggregate), " ", this.position),
+      h("h2", {}, h("bdi", {}, this.aggregate), " ", this.position, " ", this.beside),
     );
   }
 

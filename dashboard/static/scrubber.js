@@ -9,8 +9,8 @@ const LANE = 12;
 export class Scrubber {
   #lanes = new Map();
 
-  constructor({ seek }) {
-    this.slider = h("input", { type: "range", class: "slider", step: "1", "aria-label": "Version", oninput: () => seek(Number(this.slider.value)) });
+  constructor({ seek, label = "Version" }) {
+    this.slider = h("input", { type: "range", class: "slider", step: "1", "aria-label": label, oninput: () => seek(Number(this.slider.value)) });
     this.canvas = h("canvas", { class: "ticks", "aria-hidden": "true" });
     this.marks = h("div", { class: "lanes" });
     this.element = h("div", { class: "scrubber" }, this.canvas, this.slider, this.marks);

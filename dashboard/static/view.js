@@ -30,6 +30,10 @@ export function address(view) {
   return params ? `${location.pathname}?${params}` : location.pathname;
 }
 
+// The Diff page at a version beside the one before it.
+export const compared = (aggregate, version, first = 1) =>
+  new URL(`diff?${query({ aggregate, from: Math.max(version - 1, first - 1), to: version })}`, document.baseURI).href;
+
 // Steps that follow one another quickly, a key held down, are one step of the browser's history.
 export function go(view, { step = false, replace = false } = {}) {
   const wanted = address(view);
