@@ -139,6 +139,7 @@ def test_another_aggregate_is_the_other_side(client: TestClient) -> None:
     assert found["other"]["newest"] == 1
     newest = asked(client, "diff", aggregate="m", with_="n", to=2)
     assert (newest["one"]["version"], newest["other"]["version"]) == (1, 2)
+    assert asked(client, "diff", with_="m")["one"]["version"] == 6
 
 
 def test_a_side_that_cannot_be_folded_says_how_far_it_got(client: TestClient) -> None:
@@ -214,7 +215,7 @@ def test_the_command_that_says_the_same_is_told(client: TestClient) -> None:
     assert asked(client, "diff", to=3)["command"] == "hindsight diff -- n 2 3"
 
 
-def test_an_event_file_is_compared_and_named(sqlite_url: str, tmp_path: Path) -> None:
+def test_an_event_file_is_compared_and_named(tmp_path: Path) -> None:
     line = (
         '{"event_id": "018f0000-0000-7000-8000-00000000000%d", "aggregate_type": "t",'
         ' "aggregate_id": "x", "version": %d, "event_type": "E", "schema_version": 1,'
@@ -230,6 +231,15 @@ def test_an_event_file_is_compared_and_named(sqlite_url: str, tmp_path: Path) ->
         assert "has no snapshots" in refused(client, "diff", aggregate="x", from_="snapshot")
         coverage = asked(client, "coverage")
         assert (coverage["domain"], coverage["versions"][0]["chain"]) == (False, "no domain code")
+
+
+def test_events_in_front_of_a_gap_are_told_with_it(client: TestClient, store: Hindsight) -> None:
+    events = store.log.events
+    source: Any = store.log
+    source.events = lambda *a, **k: (e for e in events(*a, **k) if e.version != 3)
+    found = asked(client, "between", from_=1, to=6)
+    assert [each["version"] for each in found["events"]] == [2]
+    assert found["gap"] == "'n': version 4 comes after version 2"
 
 
 def test_the_events_between_tell_what_each_contributed(client: TestClient) -> None:
