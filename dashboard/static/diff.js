@@ -70,6 +70,7 @@ class DiffPage extends Page {
     this.lab = null;
   }
 
+  // Without an aggregate there are no events to step through.
   async #coverage() {
     this.lab = new Lab({});
     show(this.main, h("div", { class: "title" }, h("h2", {}, "Upcasters")), this.lab.element);
@@ -78,6 +79,7 @@ class DiffPage extends Page {
 
   redraw() {
     this.comparison?.redraw();
+    this.lab?.redraw();
   }
 
   learn(store, before) {
@@ -264,8 +266,7 @@ class Comparison {
   }
 
   redraw() {
-    this.sides.redraw();
-    this.between.redraw();
+    for (const part of [this.sides, this.between, this.lab]) part.redraw();
     if (this.found && !this.content.hidden) show(this.title, titled(this.found));
   }
 

@@ -42,12 +42,33 @@ export class Lab {
     try {
       const found = await this.#asked.run((signal) => load("forms", { aggregate, version }, signal));
       if (!found) return;
-      this.shown = key;
-      show(this.forms, found.forms.map((form, index) => drawForm(form, found.forms[index - 1], index === found.forms.length - 1)), found.forms.length === 1 && !found.forms[0].failure ? h("p", { class: "faint" }, range.generic ? "There is no domain code for this type: it is read as it was stored." : "It is read as it was stored: no upcaster has anything to do.") : null);
+      Object.assign(this, { shown: key, found });
+      this.#drawForms();
     } catch (error) {
       this.shown = null;
       show(this.forms, alertBox(error.message));
     }
+  }
+
+  redraw() {
+    if (this.shown) this.#drawForms();
+    if (this.stored) this.#drawStored();
+  }
+
+  #drawForms() {
+    const { forms } = this.found;
+    const isAsStored = forms.length === 1 && !forms[0].failure;
+    const told = this.range.generic ? "There is no domain code for this type: it is read as it was stored." : "It is read as it was stored: no upcaster has anything to do.";
+    show(this.forms, forms.map((form, index) => drawForm(form, forms[index - 1], index === forms.length - 1)), isAsStored ? h("p", { class: "faint" }, told) : null);
+  }
+
+  #drawStored() {
+    const { domain, versions, events } = this.stored;
+    show(
+      this.coverage,
+      domain ? null : h("p", { class: "faint" }, "No domain code: name it with EVENT_STORE_DOMAIN, and this says what becomes of each version."),
+      versions ? matrix(versions) : button(`Count the versions of ${plural(events, "event")}`, { onclick: () => this.#count("1") }),
+    );
   }
 
   #enter() {
@@ -64,8 +85,8 @@ export class Lab {
     if (this.counted && !all) return;
     this.counted = true;
     try {
-      const found = await load("coverage", { all });
-      show(this.coverage, found.domain ? null : h("p", { class: "faint" }, "No domain code: name it with EVENT_STORE_DOMAIN, and this says what becomes of each version."), found.versions ? matrix(found.versions) : button(`Count the versions of ${plural(found.events, "event")}`, { onclick: () => this.#count("1") }));
+      this.stored = await load("coverage", { all });
+      this.#drawStored();
     } catch (error) {
       this.counted = false;
       show(this.coverage, alertBox(error.message));

@@ -89,7 +89,10 @@ export class Sides {
   }
 
   #standing(side, found) {
-    return found?.[side].version ?? this.at[side] ?? this.heads[side].head.version;
+    if (found) return found[side].version;
+    const asked = Number(this.view[parameter(side)]);
+    const { first_version: first, head } = this.heads[side];
+    return asked >= first - 1 && asked <= head.version ? asked : head.version;
   }
 
   // A side's point as the address has it, or as it is.
