@@ -26,6 +26,16 @@ def test_words_that_differ_are_told() -> None:
     assert len(segments("x " * 3_000, "y " * 3_000)) == 2
 
 
+def test_a_long_text_is_aligned_but_not_one_of_the_same_words() -> None:
+    words = [f"word{number}" for number in range(2_000)]
+    changed = [*words[:1_000], "another", *words[1_001:]]
+    found = segments(" ".join(words), " ".join(changed))
+    assert [each.kind for each in found] == ["same", "removed", "added", "same"]
+    assert [each.text for each in found[1:3]] == ["word1000", "another"]
+    same = segments("x " * 600, "x " * 599 + "y ")
+    assert [each.kind for each in same] == ["removed", "added"]
+
+
 def test_lines_that_differ_stand_among_those_around_them() -> None:
     text = "\n".join(map(str, range(9)))
     found = unified(text, text.replace("4", "four"))
