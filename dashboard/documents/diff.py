@@ -27,7 +27,7 @@ MOST_CHANGES = 5_000
 LONGEST_VALUE = 2_000
 LONGEST_TEXT = 100_000
 """Characters of two texts up to which they are compared by their words or lines."""
-MOST_TEXTS = 100
+MOST_TEXTS = 20
 MOST_BETWEEN = 500
 MOST_PATHS = 20
 MOST_COUNTED = 1_000_000
