@@ -84,6 +84,7 @@ class DiffPage extends Page {
 
   learn(store, before) {
     if (before?.empty && !store.empty) this.finder.reload();
+    this.finder.sorts(store.orders);
     this.finder.types(store.aggregate_types);
   }
 

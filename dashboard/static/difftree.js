@@ -3,7 +3,7 @@
 import { h, number, plural } from "./dom.js";
 import { isContainer, written } from "./exact.js";
 import { tree } from "./jsontree.js";
-import { partsOf } from "./steps.js";
+import { partsOf } from "./patches.js";
 
 const MOST_ROWS = 300;
 const LONGEST = 400;

@@ -6,7 +6,7 @@ import { diffTree } from "./difftree.js";
 import { parseExact, written } from "./exact.js";
 import { tree } from "./jsontree.js";
 import { typeName } from "./looks.js";
-import { followed } from "./steps.js";
+import { followed } from "./patches.js";
 
 export class Lab {
   #asked = new Latest();
