@@ -26,6 +26,8 @@ UNTIL = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 TAKEN = UNTIL + timedelta(minutes=5)
 WIDTH, HEIGHT = 1440, 900
 LANES = 6
+READY = ".chart rect, .chart path, .answers-scroll, .comparison .list tbody tr"
+"""What the pages show when they are drawn."""
 TOLD = "AccountLocked"
 """The pictured history has events of this type; the last of them is the chosen one."""
 
@@ -88,6 +90,7 @@ def _views(url: str) -> Mapping[str, tuple[str, Mapping[str, str | list[str]]]]:
         "store": ("timeline", {}),
         "swimlanes": ("timeline", {"lane": longest[:LANES]}),
         "replay": ("replay", event | asked),
+        "diff": ("diff", {"aggregate": chosen, "from": "13", "to": str(told[chosen])}),
     }
 
 
@@ -100,7 +103,7 @@ def _take(browser: Browser, address: str, *, dark: bool) -> bytes:
     )
     page.clock.set_fixed_time(TAKEN)  # "2 days ago" stays two days
     page.goto(address)
-    page.locator(".chart rect, .chart path, .answers-scroll").first.wait_for(state="attached")
+    page.locator(READY).first.wait_for(state="attached")
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
     picture = page.screenshot(animations="disabled", caret="hide")

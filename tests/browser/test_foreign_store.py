@@ -69,3 +69,14 @@ def test_a_stream_is_replayed_from_its_version_zero(page: Page, address: str) ->
     expect(event(page)).to_contain_text("Before the first event")
     page.keyboard.press("End")
     at(page, 24)
+
+
+def test_states_of_a_stream_are_compared_from_before_its_version_zero(
+    page: Page, address: str
+) -> None:
+    page.goto(f"{address.replace('/timeline', '/diff')}?aggregate=case-9289&from=-1&to=2")
+    main = page.get_by_role("main", name="Diff")
+    expect(main).to_contain_text("activity")
+    expect(page.get_by_role("table", name=re.compile("between")).get_by_role("row")).to_have_count(
+        4
+    )
