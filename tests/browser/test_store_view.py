@@ -1,5 +1,6 @@
 """The whole store: its bars, its filters, its list, and what arrives while one looks."""
 
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
+import msgspec
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
@@ -184,8 +187,28 @@ def test_what_a_field_of_the_payload_equals(page: Page, scoop: str) -> None:
     expect(page.get_by_text("The bars leave the payload filter aside.")).to_be_visible()
 
 
-def test_a_rare_text_is_searched_for_step_by_step(page: Page, wikipedia: str) -> None:
-    open_view(page, wikipedia)
+@pytest.fixture
+def repeated(serve: Serve, data_sets: Path, tmp_path: Path) -> str:
+    """A real log six times over: too much to be searched within one step's patience."""
+    log = gzip.decompress((data_sets / "wikipedia_edits" / "events.ndjson.gz").read_bytes())
+    rare: list[bytes] = []
+    rest: list[bytes] = []
+    for line in log.splitlines(keepends=True):
+        (rare if b"Atractus apophis" in line else rest).append(line)
+    path = tmp_path / "repeated.ndjson"
+    with path.open("wb") as file:
+        file.writelines(rare)
+        for copy in range(6):
+            for line in rest:
+                event = msgspec.json.decode(line)
+                event["aggregate_id"] += f" {copy}"
+                event["event_id"] = str(uuid4())
+                file.write(msgspec.json.encode(event) + b"\n")
+    return serve(path) + "/timeline"
+
+
+def test_a_rare_text_is_searched_for_step_by_step(page: Page, repeated: str) -> None:
+    open_view(page, repeated)
     fill(page, "Payload contains", "ATRACTUS APOPHIS")
     expect(page.get_by_text(re.compile(r"0 events found in the [\d,]+ newest"))).to_be_visible()
     further = tool(page, "Search further")
