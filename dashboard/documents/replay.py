@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from store.analysis import (
     as_patch,
     watch,
 )
-from store.analysis.document import find, leaves, parts_of
+from store.analysis.document import escaped, find, is_same, parts_of
 from store.analysis.forms import Form, forms
 from store.errors import ApplyFailed, HistoryGap, NoEventYet, VersionNotFound
 from store.records import AggregateSummary, Event
@@ -36,6 +37,8 @@ MAX_DATA = 4_096
 """Bytes of an event's data that comes with its step; more is fetched when somebody rests there."""
 MOST_MARKS = 5_000
 MOST_PLACES = 100
+SEARCHED_FOR = 10.0
+"""Seconds that all versions may be searched."""
 MOST_STRETCHES = 2_000
 MOST_HISTORY = 50
 LONGEST_VALUE = 400
@@ -229,13 +232,14 @@ def blamed(params: Mapping[str, str]) -> Blamed:
 def series(params: Mapping[str, str]) -> Series:
     """The values of a field over all versions: `aggregate`, `path`."""
     stepper, path = _stepper(params), _path(params)
-    values = [(stepper.first_version - 1, _value(find(stepper.initial, path)))]
+    value = find(stepper.initial, path)
+    values = [(stepper.first_version - 1, _value(value))]
     for event, state in stepper.states():
-        text = _value(find(state, path))
-        if text != values[-1][1]:
+        before, value = value, find(state, path)
+        if not is_same(before, value):
             if len(values) == MOST_MARKS:
                 return Series(path=path, values=tuple(values), more=True)
-            values.append((event.version, text))
+            values.append((event.version, _value(value)))
     return Series(path=path, values=tuple(values), more=False)
 
 
@@ -243,8 +247,11 @@ def places(params: Mapping[str, str]) -> Places:
     """Where a text appears in keys or values, over all versions: `aggregate`, `text`."""
     stepper, text = _stepper(params), required(params, "text").casefold()
     found: dict[tuple[str, bool], Place] = {}
-    more = False
+    more, deadline = False, monotonic() + SEARCHED_FOR
     for event, state in stepper.states():
+        if monotonic() > deadline:
+            more = True
+            break
         for path, key, value in _holding(state, text):
             known = found.get((path, key))
             if known is None and len(found) == MOST_PLACES:
@@ -319,7 +326,9 @@ def _version(params: Mapping[str, str], stepper: Stepper) -> int:
     if params.get("version") == "-1":
         return -1
     version = number(params, "version")
-    return stepper.aggregate.version if version is None else version
+    if version is None:
+        return resources.source().aggregate(stepper.aggregate.aggregate_id).version
+    return version
 
 
 def _path(params: Mapping[str, str]) -> str:
@@ -410,14 +419,19 @@ def _value(value: Any) -> str | None:
     return shortened(msgspec.json.encode(value).decode(), LONGEST_VALUE)
 
 
-def _holding(state: Any, text: str) -> Iterator[tuple[str, bool, str]]:
+def _holding(state: Any, text: str, path: str = "") -> Iterator[tuple[str, bool, str]]:
     """Where the text stands: the place, whether in its key, and the value there."""
-    for path, value in leaves(state):
-        shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        if text in shown.casefold():
-            yield path, False, shortened(shown, LONGEST_VALUE)
-        elif text in path.rpartition("/")[2].casefold():
-            yield path, True, shortened(shown, LONGEST_VALUE)
+    if isinstance(state, dict | list) and state:
+        items = state.items() if isinstance(state, dict) else enumerate(state)
+        for key, value in items:
+            place = f"{path}/{escaped(str(key))}"
+            if isinstance(state, dict) and text in str(key).casefold():
+                yield place, True, str(_value(value))
+            yield from _holding(value, text, place)
+        return
+    shown = state if isinstance(state, str) else msgspec.json.encode(state).decode()
+    if text in shown.casefold():
+        yield path, False, shortened(shown, LONGEST_VALUE)
 
 
 def _stretch(interval: Interval) -> Stretch:

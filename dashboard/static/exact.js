@@ -7,8 +7,8 @@ export class Exact {
   }
 }
 
-// A digit too many, an exponent, or a fraction of nothing; most documents have none, and are quick.
-const UNUSUAL = /[\d.]{16}|\d\.0\b|\d[eE][+-]?\d/;
+// A digit too many, an exponent, or a nought too many; most documents have none, and are quick.
+const UNUSUAL = /[:[,](?:-0[,}\]]|-?[\d.]{16}|-?\d+\.\d*0(?!\d)|-?[\d.]+[eE])/;
 
 export function parseExact(text) {
   if (!UNUSUAL.test(text)) return JSON.parse(text);

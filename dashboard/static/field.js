@@ -36,6 +36,7 @@ export class FieldPanel {
       const found = await this.#asked.run((signal) => load("blame", { aggregate, version, path }, signal));
       if (found) show(this.body, this.#head(path, pinned), this.#origin(found), this.#history(found));
     } catch (error) {
+      this.shown = undefined; // Who asks again asks anew.
       show(this.body, this.#head(path, pinned), alertBox(error.message));
     }
   }
@@ -64,7 +65,7 @@ export class FieldPanel {
       h("p", { class: "value" }, value ?? h("span", { class: "faint" }, "absent")),
       h("p", { class: "origin" }, who),
       origin ? h("p", { class: "faint" }, h("a", { href: this.timeline(origin.version) }, "The event on the Timeline"), origin.correlation_id === null ? null : ` · correlation id ${origin.correlation_id}`) : null,
-      again ? h("p", { class: "faint" }, "The same value was written again by ", this.#step(again)) : null,
+      again !== null ? h("p", { class: "faint" }, "The same value was written again by ", this.#step(again)) : null,
       changes > 1 ? h("p", { class: "faint" }, `${plural(changes, "change")} until here`) : null,
     ];
   }
@@ -77,7 +78,7 @@ export class FieldPanel {
         {},
         h("td", { class: "number" }, this.#step(entry.origin.version)),
         h("td", {}, typeName(entry.origin.event_type)),
-        h("td", {}, entry.path === path ? null : h("span", { class: "faint" }, `${entry.path} `), h("span", { class: "before" }, h("bdi", { class: "value" }, entry.before ?? "absent")), " → ", h("bdi", { class: "value" }, entry.after ?? "absent")),
+        h("td", {}, entry.path === path ? null : h("span", { class: "faint" }, `${entry.path} `), entry.op === "move" ? "moved here" : null, entry.op === "move" ? null : h("span", { class: "before" }, h("bdi", { class: "value" }, entry.before ?? "absent"), " → "), entry.op === "move" ? null : h("bdi", { class: "value" }, entry.after ?? "absent")),
       ),
     );
     const left = changes - history.length;

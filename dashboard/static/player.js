@@ -123,6 +123,7 @@ export class Player {
       return;
     }
     await this.seek(this.at() + 1);
+    if (!this.element.isConnected) this.#stop(); // Another page is shown now.
     if (this.playing) this.#wait();
   }
 
@@ -176,10 +177,12 @@ export class Player {
   async #error() {
     this.#say("Looking for events that cannot be applied …");
     try {
-      const versions = await this.failures();
+      const { versions, more, gap } = await this.failures();
       const version = versions.find((each) => each > this.at()) ?? versions[0];
-      if (version === undefined) this.#say("Every event can be applied");
-      else this.#to(version);
+      if (version !== undefined) this.#to(version);
+      if (gap) this.#say(gap);
+      else if (version === undefined) this.#say("Every event can be applied");
+      else if (more && this.at() >= versions.at(-1)) this.#say(`The first ${number(versions.length)} were looked for`);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.#say(error.message);

@@ -8,6 +8,8 @@ import { typeName } from "./looks.js";
 const TOLD = { true: "holds", false: "does not hold", undefined: "undefined", error: "error" };
 const MOST_ROWS = 100;
 const MOST_EXAMPLES = 4;
+// What CEL has a meaning of its own for, and the whole state's name.
+const TAKEN = new Set("bool bytes double dyn duration google int list map null_type string timestamp type uint true false null in as break const continue else for function if import let loop package namespace return var void while state has size".split(" "));
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 export class Question {
@@ -30,6 +32,11 @@ export class Question {
 
   close() {
     this.#asked.cancel();
+  }
+
+  // There are new versions to be asked.
+  refresh() {
+    if (this.text) this.#load();
   }
 
   update(text) {
@@ -65,9 +72,9 @@ export class Question {
   }
 
   async #load() {
-    this.mark([]);
     if (!this.text) {
       this.#asked.cancel();
+      this.mark([]);
       show(this.answer);
       return;
     }
@@ -75,6 +82,7 @@ export class Question {
       const found = await this.#asked.run((signal) => load("answers", { aggregate: this.aggregate, where: this.text }, signal));
       if (found) this.#draw(found);
     } catch (error) {
+      this.mark([]);
       show(this.answer, alertBox(error.message));
     }
   }
@@ -114,7 +122,7 @@ export class Question {
 
 // One question a field may be asked, if any.
 function question(name, value) {
-  const field = NAME.test(name) ? name : `state[${JSON.stringify(name)}]`;
+  const field = NAME.test(name) && !TAKEN.has(name) ? name : `state[${JSON.stringify(name)}]`;
   if (typeof value === "boolean") return [value ? field : `!${field}`];
   if (typeof value === "number" || value instanceof Exact) return [`${field} > 0`];
   if (typeof value === "string" && value.length < 40) return [`${field} == ${JSON.stringify(value)}`];

@@ -115,6 +115,7 @@ class HistoryView {
   }
 
   close() {
+    this.closed = true;
     clearInterval(this.timer);
     clearTimeout(this.rested);
     this.#head.cancel();
@@ -138,6 +139,8 @@ class HistoryView {
     try {
       const head = await this.#head.run((signal) => load("replay", { aggregate: this.aggregate }, signal));
       if (!head) return;
+      this.content.hidden = false;
+      show(this.problem);
       this.#know(head);
     } catch (error) {
       this.content.hidden = true;
@@ -154,6 +157,7 @@ class HistoryView {
 
   // Goes to a version, painting once a frame however fast it is asked.
   async seek(version, { rest = true } = {}) {
+    if (this.closed) return;
     const wanted = Math.min(Math.max(version, this.first - 1), this.steps.last);
     if (version > this.steps.last || version < this.first - 1) this.#outside(version);
     else if (this.warned) this.#outside(null);
@@ -164,6 +168,7 @@ class HistoryView {
     }
     if (this.steps.at(wanted)) {
       this.#paintOnce();
+      if (!rest) this.#showField();
       return;
     }
     this.scrubber.moveTo(wanted, `version ${number(wanted)}`);
@@ -172,7 +177,7 @@ class HistoryView {
       await this.steps.need(wanted);
       this.#paint();
     } catch (error) {
-      show(this.problem, alertBox(error.message));
+      if (this.version === wanted) this.#complain(error.message);
     } finally {
       this.content.removeAttribute("aria-busy");
     }
@@ -194,6 +199,7 @@ class HistoryView {
       this.#brokenOff();
       return;
     }
+    if (this.complained) this.#complain(null);
     const { version } = this;
     this.player.moved();
     this.scrubber.moveTo(version, step.type ? `version ${number(version)}, ${step.type}` : "before the first event");
@@ -208,9 +214,16 @@ class HistoryView {
 
   // A version is missing: nothing behind it can be told.
   #brokenOff() {
-    if (this.steps.gap) show(this.problem, alertBox(this.steps.gap));
+    if (this.steps.gap) this.#complain(this.steps.gap);
   }
 
+  // Stands until there is something to show again.
+  #complain(text) {
+    this.complained = text !== null;
+    show(this.problem, text === null ? null : alertBox(text));
+  }
+
+  // Stands until somebody goes elsewhere.
   #outside(version) {
     this.warned = version !== null;
     show(this.problem, version === null ? null : alertBox(`There is no version ${number(version)}; ${this.aggregate} is at ${number(this.steps.last)}.`));
@@ -230,7 +243,9 @@ class HistoryView {
     );
   }
 
+  // The address is this page's only while it is shown.
   #rest() {
+    if (this.closed || !this.element.isConnected) return;
     this.#go({ version: this.version === this.steps.last ? undefined : this.version }, { step: true });
   }
 
@@ -256,9 +271,10 @@ class HistoryView {
 
   async #failures() {
     this.failed ??= load("failures", { aggregate: this.aggregate });
+    this.failed.catch(() => (this.failed = undefined)); // Who asks again asks anew.
     const found = await this.failed;
     this.scrubber.mark("failures", found.versions.map((version) => [version, version, "error", `version ${version} cannot be applied`]), "Cannot be applied");
-    return found.versions;
+    return found;
   }
 
   redraw() {
@@ -277,19 +293,29 @@ class HistoryView {
   }
 
   async #lookForNews() {
-    if (document.hidden || !this.steps) return;
-    const followed = this.version === this.steps.last;
+    if (this.looking || document.hidden || !this.element.isConnected || !this.steps) return;
+    this.looking = true;
     try {
       const { version } = await load("head", { aggregate: this.aggregate });
       if (!version || version <= this.steps.last) return;
       const head = await load("replay", { aggregate: this.aggregate });
-      this.failed = undefined;
-      this.#know(head);
-      this.pins.update(this.aggregate, this.view.pin ?? [], this.steps);
-      this.seek(followed ? this.steps.last : this.version);
+      if (!this.closed) this.#learn(head);
     } catch {
       return; // The bar says that the server does not answer.
+    } finally {
+      this.looking = false;
     }
+  }
+
+  // Who stood at the end stands at the new one.
+  #learn(head) {
+    const followed = this.version === this.steps.last;
+    this.failed = undefined;
+    this.#know(head);
+    this.pins.update(this.aggregate, this.view.pin ?? [], this.steps);
+    this.search.refresh();
+    this.question.refresh();
+    this.seek(followed ? this.steps.last : this.version);
   }
 }
 

@@ -23,6 +23,11 @@ export class Search {
     this.#asked.cancel();
   }
 
+  // There are new versions to be asked.
+  refresh() {
+    if (this.text) this.#load();
+  }
+
   update(text) {
     if (text === this.text) return;
     this.text = text;

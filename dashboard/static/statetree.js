@@ -93,7 +93,9 @@ export class StateTree {
       if (open) this.#under(place, value, depth + 1);
     }
     for (const [key, value] of this.changes.gone.get(path) ?? []) {
-      this.#rows.push({ path: `${path}/${escaped(key)}`, key, value, depth, isList, gone: true });
+      // Where an item stood another one may stand now.
+      const place = `${path}/${escaped(key)}${isList ? " before" : ""}`;
+      this.#rows.push({ path: place, key, value, depth, isList, gone: true });
     }
   }
 
@@ -171,6 +173,7 @@ export class StateTree {
   }
 
   #choose(row) {
+    if (row.gone && row.isList) return;
     this.choose(row.path);
   }
 

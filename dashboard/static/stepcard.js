@@ -9,6 +9,8 @@ import { span, zoned } from "./moments.js";
 
 const RESTED = 150;
 const MOST_CHANGES = 40;
+// The bytes of data that is null.
+const NULL = 4;
 
 export class StepCard {
   #asked = new Latest();
@@ -61,8 +63,9 @@ export class StepCard {
     return [h("ul", { class: "changes-list", "aria-label": "What it changed" }, changes.slice(0, MOST_CHANGES).map((change) => this.#change(change))), left > 0 ? h("p", { class: "faint" }, `and ${number(left)} more`) : null];
   }
 
-  #change({ op, path, from, value, before }) {
-    const field = h("button", { type: "button", class: "inline", title: "Who set it?", onclick: () => this.choose(path) }, path || "the whole state");
+  #change({ op, path, from, value, before, inList }) {
+    // What left a list has no place any more that could be asked about.
+    const field = op === "remove" && inList ? h("span", { class: "value" }, path) : h("button", { type: "button", class: "inline", title: "Who set it?", onclick: () => this.choose(path) }, path || "the whole state");
     const told = (one) => h("bdi", { class: "value" }, shortened(written(one), 160));
     if (op === "move") return h("li", {}, field, h("span", { class: "faint" }, ` moved from ${from}`));
     if (op === "remove") return h("li", { class: "gone" }, field, " ", h("span", { class: "before" }, told(before)), " → ", h("span", { class: "faint" }, "absent"));
@@ -73,14 +76,14 @@ export class StepCard {
     const stays = () => this.step === step;
     let { data } = step;
     try {
-      if (data === null) data = parseExact((await this.#asked.run((signal) => load("event", { aggregate: this.aggregate, version }, signal)))?.data ?? "null");
+      if (data === null && step.bytes > NULL) data = parseExact((await this.#asked.run((signal) => load("event", { aggregate: this.aggregate, version }, signal)))?.data ?? "null");
     } catch (error) {
       if (stays()) show(this.data, alertBox(error.message));
       return;
     }
     if (!stays()) return;
     const renewed = step.written !== step.read || step.type !== step.readAs;
-    show(this.data, h("h4", {}, renewed ? `Data, as it is read today: ${step.readAs} ${number(step.read)}` : "Data"), data === null ? h("p", { class: "faint" }, `${plural(step.bytes, "byte")} are too many for a tree.`) : tree(written(data)));
+    show(this.data, h("h4", {}, renewed ? `Data, as it is read today: ${step.readAs} ${number(step.read)}` : "Data"), data === null && step.bytes > NULL ? h("p", { class: "faint" }, `${plural(step.bytes, "byte")} are too many for a tree.`) : tree(written(data)));
     this.#drawForms(step, version, renewed);
     this.data.classList.remove("stale");
     this.forms.classList.remove("stale");
@@ -96,7 +99,7 @@ export class StepCard {
 
   async #loadForms(step, version) {
     try {
-      const found = await this.#asked.run((signal) => load("forms", { aggregate: this.aggregate, version }, signal));
+      const found = await this.#asked.run((signal) => load("forms", { aggregate: this.aggregate, version }, signal, parseExact));
       if (found && this.step === step) show(this.forms, found.forms.map(form));
     } catch (error) {
       show(this.forms, alertBox(error.message));
@@ -107,6 +110,6 @@ export class StepCard {
 const gap = (us) => (us < 0 ? `${span(-us)} before the event in front of it` : `${span(us)} after the one before`);
 
 function form({ event_type: type, schema_version: version, data, patch, failure }, index) {
-  const changed = patch.map(({ op, path, value }) => h("li", {}, h("code", {}, `${{ add: "+", remove: "−", replace: "~", move: ">" }[op]} ${path}`), " ", value === undefined ? null : h("bdi", { class: "value" }, shortened(JSON.stringify(value), 160))));
+  const changed = patch.map(({ op, path, value }) => h("li", {}, h("code", {}, `${{ add: "+", remove: "−", replace: "~", move: ">" }[op]} ${path}`), " ", value === undefined ? null : h("bdi", { class: "value" }, shortened(written(value), 160))));
   return [h("h4", {}, `${index ? "Upcasted to" : "Stored as"} ${type} ${number(version)}`), changed.length ? h("ul", { class: "changes-list" }, changed) : null, failure ? alertBox(failure) : index ? null : tree(data)];
 }

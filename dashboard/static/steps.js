@@ -24,13 +24,18 @@ export class Steps {
   // The step at a version, with the state before and after it, if it is here. Before the first event
   // there is a state, and no step.
   at(version) {
-    const found = this.#windows.find((window) => window.from <= version && version <= window.to);
+    const found = this.#windows.find((window) => this.#holds(window, version));
     if (!found) return undefined;
     this.#windows.splice(this.#windows.indexOf(found), 1);
     this.#windows.push(found);
     if (version === found.from) return { state: found.states[0] };
     const index = version - found.from;
     return { ...found.steps[index - 1], before: found.states[index - 1], state: found.states[index] };
+  }
+
+  // The state before a window's first step is that of a version whose step it does not have.
+  #holds({ from, to }, version) {
+    return version <= to && (version > from || (version === from && version < this.first));
   }
 
   // Resolves when `at` knows the version.
@@ -65,8 +70,9 @@ export class Steps {
       step.changes = changes;
       states.push(state);
     }
-    const from = steps.length ? steps[0].version - 1 : version;
     this.gap = found.gap ?? this.gap;
+    if (!steps.length) return; // Behind a gap there is nothing to tell.
+    const from = steps[0].version - 1;
     this.#windows.push({ from, to: from + steps.length, steps, states });
     if (this.#windows.length > KEPT_WINDOWS) this.#windows.shift();
   }

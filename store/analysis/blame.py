@@ -13,7 +13,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from store.analysis.changes import Change
-from store.analysis.document import escaped, find, leaves, parts_of
+from store.analysis.document import escaped, find, is_index, leaves, parts_of
 from store.analysis.stepping import Step
 from store.records import Event
 
@@ -101,7 +101,7 @@ class Blame:
             origin=last,
             changes=node.count,
             history=tuple(node.entries),
-            written_again=again if again and (last is None or again > last.version) else None,
+            written_again=None if again is None or (last and again <= last.version) else again,
         )
 
 
@@ -141,7 +141,7 @@ class _Node:
     def child(self, part: str) -> "_Node | None":
         if isinstance(self.children, dict):
             return self.children.get(part)
-        if self.children is None or not part.isdecimal() or int(part) >= len(self.children):
+        if self.children is None or not is_index(part) or int(part) >= len(self.children):
             return None
         return self.children[int(part)]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from store.analysis.document import ABSENT, escaped, is_same, parts_of
+from store.analysis.document import ABSENT, escaped, is_index, is_same, parts_of
 
 Operation: TypeAlias = Literal["add", "remove", "replace", "move"]
 
@@ -264,7 +264,7 @@ def _changed(value: Any, parts: Sequence[str], edit: _Edit) -> Any:
 def _place(value: Any, part: str) -> Any:
     if isinstance(value, dict) and part in value:
         return part
-    if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+    if isinstance(value, list) and is_index(part) and int(part) < len(value):
         return int(part)
     raise PatchFailed(f"there is nothing at {part!r}")
 
@@ -279,7 +279,7 @@ def _adding(item: Any) -> _Edit:
     def edit(value: Any, part: str) -> Any:
         if isinstance(value, dict):
             return value | {part: item}
-        if isinstance(value, list) and part.isdecimal() and int(part) <= len(value):
+        if isinstance(value, list) and is_index(part) and int(part) <= len(value):
             return [*value[: int(part)], item, *value[int(part) :]]
         raise PatchFailed(f"nothing can be added at {part!r}")
 

@@ -14,6 +14,8 @@ class Absent(Struct, frozen=True):
 
 
 ABSENT: Final = Absent()
+LONGEST_INDEX = 18
+"""Digits of an index; no list has more items."""
 
 
 def document(state: Any) -> Any:
@@ -78,11 +80,18 @@ def find(value: Any, path: str) -> Any:
     for part in parts_of(path):
         if isinstance(value, dict):
             value = value.get(part, ABSENT)
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        elif isinstance(value, list) and is_index(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             return ABSENT
     return value
+
+
+def is_index(part: str) -> bool:
+    """Whether a part of a pointer may name an item of a list (RFC 6901)."""
+    return part == "0" or (
+        part.isascii() and part.isdecimal() and part[0] != "0" and len(part) <= LONGEST_INDEX
+    )
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

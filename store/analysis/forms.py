@@ -46,7 +46,10 @@ def _forms(event: Event, aggregate: Aggregate[Any] | None) -> Iterator[Form]:
     yield _form(stored, data)
     for step in path:
         try:
-            made = msgspec.json.decode(encoded([step], data))
+            # Each step gets what it may change in place, as it does where the event is read.
+            made = msgspec.json.decode(
+                encoded([step], msgspec.json.decode(msgspec.json.encode(data)))
+            )
         except EventStoreError as error:
             yield _form(step.target, data, failure=str(error))
             return

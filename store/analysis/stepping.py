@@ -5,7 +5,7 @@ state there, and a later one begins at the nearest.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import chain
 from threading import Lock
@@ -18,8 +18,8 @@ from store import folding
 from store.analysis.changes import IDENTITIES, Change, diff
 from store.analysis.document import ABSENT, document
 from store.analysis.rewriting import merged_again, written_again
-from store.errors import ApplyFailed
-from store.folding import Fold, HistoryRow
+from store.errors import ApplyFailed, HistoryGap
+from store.folding import Fold
 from store.records import Event
 from store.repository import Repository
 from store.sources import EventSource
@@ -99,10 +99,10 @@ class Stepper:
             HistoryGap: a version is missing; the steps before it have come.
         """
         first = self.first_version if first is None else max(first, self.first_version)
-        state = self._reach(first - 1)
+        state, reached = self._reach(first - 1)
         previous, events = self._events(first, last)
         before: Any = ABSENT
-        for step in folding.steps(self.fold, events, after=first - 1, state=state, go_on=True):
+        for step in folding.steps(self.fold, events, after=reached, state=state, go_on=True):
             self._leave(step.event.version, step.after)
             before = document(step.before) if before is ABSENT else before
             after = before if step.error else document(step.after)
@@ -123,15 +123,13 @@ class Stepper:
 
     def failures(self) -> Iterator[int]:
         """The versions whose events cannot be applied; raises as `steps` does."""
-        at, state = self.first_version - 1, self.fold.initial
-        while True:
-            try:
-                self._fold(state, at, None)
-            except ApplyFailed as error:
-                yield error.version
-                at, state = error.version, error.reached_state
-            else:
-                return
+        found: list[int] = []
+        try:
+            self._fold(self.fold.initial, self.first_version - 1, None, found.append)
+        except HistoryGap:
+            yield from found
+            raise
+        yield from found
 
     def state(self, version: int) -> Any:
         """The document of the state after a version; that before the first is the initial one.
@@ -139,7 +137,7 @@ class Stepper:
         Raises:
             HistoryGap: a version before it is missing.
         """
-        return document(self._reach(version))
+        return document(self._reach(version)[0])
 
     def prepare(self) -> None:
         """Leave all checkpoints, so that from now on no step is far from one; raises as `steps`."""
@@ -174,33 +172,38 @@ class Stepper:
             return found, events
         return None, chain([found], events)
 
-    def _reach(self, version: int) -> Any:
-        """The state after a version, or after the last one where that comes before."""
+    def _reach(self, version: int) -> tuple[Any, int]:
+        """The state after a version and that version, or the last one where that comes before."""
         at, state = self._nearest(version)
-        while True:
-            try:
-                return self._fold(state, at, version)
-            except ApplyFailed as error:
-                at, state = error.version, error.reached_state
+        return self._fold(state, at, version, lambda _: None)
 
-    def _fold(self, state: Any, after: int, to_version: int | None) -> Any:
-        """Fold the events in between, leaving checkpoints."""
+    def _fold(
+        self, state: Any, after: int, to_version: int | None, failed: Callable[[int], None]
+    ) -> tuple[Any, int]:
+        """Fold the events in between, leaving checkpoints and telling what cannot be applied."""
         if to_version is not None and to_version <= after:
-            return state
+            return state, after
         name = self.aggregate.aggregate_id
-        for batch in self.source.history(name, after=after, to_version=to_version):
-            for rows in self._parts(batch):
-                state, after = folding.fold_rows(self.fold, name, rows, state=state, version=after)
-                self._leave(after, state)
-        return state
+        for rows in self.source.history(name, after=after, to_version=to_version):
+            start = 0
+            while start < len(rows):
+                part = rows[start : start + self._until_checkpoint(rows[start][0])]
+                try:
+                    state, after = folding.fold_rows(
+                        self.fold, name, part, state=state, version=after
+                    )
+                except ApplyFailed as error:
+                    failed(error.version)
+                    state, after = error.reached_state, error.version
+                    start += error.version - part[0][0] + 1
+                else:
+                    start += len(part)
+                    self._leave(after, state)
+        return state, after
 
-    def _parts(self, rows: Sequence[HistoryRow]) -> Iterator[Sequence[HistoryRow]]:
-        """The rows in parts that end at checkpoints."""
-        start = 0
-        while start < len(rows):
-            stop = start + self._every - (rows[start][0] - 1) % self._every
-            yield rows[start:stop]
-            start = stop
+    def _until_checkpoint(self, version: int) -> int:
+        """How many versions there are from this one to the next that is a checkpoint's."""
+        return self._every - (version - 1) % self._every
 
     def _nearest(self, version: int) -> tuple[int, Any]:
         with self._lock:
@@ -216,6 +219,8 @@ class Stepper:
             return
         size = len(msgspec.json.encode(document(state)))
         with self._lock:
+            if version in self._checkpoints:  # another walk was here meanwhile
+                return
             self._checkpoints[version] = _Checkpoint(state, size)
             self._bytes += size
             while self._bytes > self._keep_bytes and len(self._checkpoints) > 1:

@@ -81,7 +81,9 @@ _ORIGIN = (">version", "occurred at (UTC)", "type", "actor", "correlation")
 def _print_field(found: Blame, path: str, *, as_json: bool) -> None:
     field = found.field(path)
     if field is None:
-        raise click.ClickException(f"{path}: the state never had such a field")
+        raise click.ClickException(
+            f"{path}: the state never had such a field, or it was of an item that left its list"
+        )
     if as_json:
         history = [_entry(each) for each in field.history]
         click.echo(msgspec.json.encode(_as_json(field) | {"history": history}))
@@ -106,7 +108,8 @@ def _print_field(found: Blame, path: str, *, as_json: bool) -> None:
 
 
 def _row(each: FieldBlame) -> tuple[str, ...]:
-    again = f" (written again by {each.written_again})" if each.written_again else ""
+    number = each.written_again
+    again = "" if number is None else f" (written again by {number})"
     value = f"{value_text(each.value, 40)}{again}"
     return each.path or "the whole", value, *_origin(each.origin), f"{each.changes:,}"
 

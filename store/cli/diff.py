@@ -120,7 +120,7 @@ def _sides(repository: Repository, aggregate_id: str, wanted: dict[str, Any]) ->
     second = side(repository, other_id, wanted["other"], axis=wanted["axis"])
     point: Point = wanted["one"]
     if point is None and other_id == aggregate_id:
-        point = second.version - 1
+        point = max(second.version, repository.source.info.first_version) - 1
     return side(repository, aggregate_id, point, axis=wanted["axis"]), second
 
 

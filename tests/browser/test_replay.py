@@ -295,6 +295,31 @@ def test_back_a_reload_and_a_pasted_link_show_the_same(
     at(page, 5)
 
 
+def test_a_page_that_is_left_while_it_plays_leaves_the_other_s_address_alone(
+    page: Page, address: str
+) -> None:
+    open_replay(page, f"{address}&version=1")
+    page.get_by_role("button", name="Play").click()
+    expect(slider(page)).not_to_have_value("1")
+    page.get_by_role("link", name="Timeline").first.click()
+    expect(page.get_by_role("main", name="Timeline")).not_to_be_empty()
+    there = page.url
+    page.wait_for_timeout(1_500)
+    assert page.url == there
+    assert "/timeline" in there
+
+
+def test_back_within_a_window_tells_of_the_field_of_then(page: Page, address: str) -> None:
+    open_replay(page, f"{address}&version=8&field=/email")
+    expect(chosen_field(page)).to_contain_text("Set by 5")
+    page.keyboard.press("Home")
+    expect(page).to_have_url(f"{address}&version=0&field=%2Femail")
+    expect(chosen_field(page)).to_contain_text("As every state begins")
+    page.go_back()
+    at(page, 8)
+    expect(chosen_field(page)).to_contain_text("Set by 5")
+
+
 def test_what_is_appended_meanwhile_is_there_at_the_end(page: Page, address: str, url: str) -> None:
     open_replay(page, address)
     at(page, 9)
@@ -340,6 +365,17 @@ def test_a_long_history_is_stepped_through_in_windows(
     for version in range(999, 1_004):
         page.keyboard.press("ArrowRight")
         at(page, version)
+    for version in (1_002, 1_001, 1_000, 999):
+        page.keyboard.press("ArrowLeft")
+        at(page, version)
+        expect(event(page)).to_contain_text("PackageVersionReleased")
+    page.goto(f"{serve(log)}/replay?aggregate=main/aws&version=1001")
+    at(page, 1_001)
+    field = page.get_by_role("textbox", name="Go to version")
+    field.fill("1000")
+    field.press("Enter")
+    at(page, 1_000)
+    expect(event(page)).to_contain_text("PackageVersionReleased")
     page.keyboard.press("Home")
     at(page, 0)
     expect(page.locator(".state-row:visible")).to_have_text("state: {}")

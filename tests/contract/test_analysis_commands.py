@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from store import Aggregate, Context, Domain, Hindsight, NewEvent, Upcaster, any_
 from store.analysis import Change
+from store.analysis.forms import forms
 from store.cli import hindsight
 from store.cli.changes import lines_of
 from store.transfer import export_events
@@ -272,6 +273,36 @@ def test_a_snapshot_is_compared_with_the_replay(store_url: str) -> None:
             connection.execute(text("UPDATE snapshots SET digest = 'x'"))
         unreadable = run("diff", "t", "--snapshot")
         assert "it is ignored, it is not as it was written" in unreadable.stderr
+
+
+def test_an_upcaster_that_changes_what_it_gets_shows_what_was_stored(sqlite_url: str) -> None:
+    with Hindsight(sqlite_url) as store:
+        store.append("ticket", "t", [noted("x", version=1)], expected=any_())
+        [event] = store.events("t")
+
+    def in_place(data: dict[str, Any]) -> dict[str, Any]:
+        data["text"] = data["text"].upper()
+        return data
+
+    aggregate = Aggregate(
+        "ticket",
+        initial=Ticket(),
+        events=[Noted],
+        apply=change,
+        upcasters=[Upcaster("Noted", 1, 2, in_place)],
+    )
+    stored, made = forms(event, aggregate)
+    assert (stored.data["text"], made.data["text"]) == ("x", "X")
+    assert [each.path for each in made.changes] == ["/text"]
+
+
+def test_where_the_first_event_cannot_be_folded_the_diff_says_so(store_url: str) -> None:
+    with Hindsight(store_url) as store:
+        store.append("ticket", "t", [noted("bad")], expected=any_())
+    environment = {"EVENT_STORE_DOMAIN": NAME, "EVENT_STORE_URL": store_url}
+    result = CliRunner(env=environment).invoke(hindsight, ["diff", "t"])
+    assert result.exit_code == 1
+    assert "bad text" in result.stderr
 
 
 def test_blame_names_the_event_of_each_field(run: Any) -> None:

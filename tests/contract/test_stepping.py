@@ -248,6 +248,53 @@ LONG = Domain(
 )
 
 
+class WithoutAVersion:
+    """A source that has lost an event."""
+
+    def __init__(self, source: Any, version: int) -> None:
+        self._source, self._version = source, version
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def events(self, *given: Any, **named: Any) -> Iterator[Any]:
+        return (e for e in self._source.events(*given, **named) if e.version != self._version)
+
+    def history(self, *given: Any, **named: Any) -> Iterator[Any]:
+        for rows in self._source.history(*given, **named):
+            yield [row for row in rows if row[0] != self._version]
+
+
+@pytest.mark.parametrize("first", [1, 5, 6, 7, 9])
+@pytest.mark.parametrize("every", [2, 5, 1_000])
+def test_no_window_behind_a_gap_is_read(sqlite_url: str, first: int, every: int) -> None:
+    with Hindsight(sqlite_url, domain=NUMBERS) as store:
+        events = [NewEvent("Added", {"number": number}) for number in range(20, 32)]
+        store.append("total", "t", events, expected=any_())
+        broken: Any = WithoutAVersion(store.log, 6)
+        stepper = Stepper(Repository(broken, store.domains), "t", every=every)
+        for _ in range(2):
+            found: list[int] = []
+            with pytest.raises(HistoryGap):
+                found.extend(step.event.version for step in stepper.steps(first))
+            with pytest.raises(HistoryGap):
+                found.extend(stepper.failures())
+        assert max(stepper._checkpoints, default=0) <= 5
+
+
+def test_many_events_that_cannot_be_applied_are_read_once(sqlite_url: str) -> None:
+    with Hindsight(sqlite_url, domain=NUMBERS) as store:
+        events = [NewEvent("Added", {"number": 13 if n % 2 else n}) for n in range(100)]
+        store.append("total", "t", events, expected=any_())
+        asked: list[Any] = []
+        history = store.log.history
+        store.log.history = lambda *a, **k: asked.append(k) or history(*a, **k)  # type: ignore[method-assign,func-returns-value]
+        stepper = Stepper(Repository(store.log, store.domains), "t", every=7)
+        assert list(stepper.failures()) == [*range(2, 101, 2)]
+        assert len(asked) == 1
+        assert stepper.state(100) == Stepper(store.repository, "t", every=1_000).state(100)
+
+
 @pytest.mark.slow
 def test_a_history_of_100_000_events_is_walked_in_bounded_memory(sqlite_url: str) -> None:
     events = 100_000

@@ -184,6 +184,24 @@ def test_a_text_is_found_with_its_first_and_last_appearance(client: TestClient) 
     assert asked(client, "places", text="nowhere") == {"places": [], "more": False}
 
 
+def test_a_key_of_an_object_is_found_and_a_change_far_inside_a_text(sqlite_url: str) -> None:
+    long = "x" * 1_000
+    data = [{"orders": {"a/b": 1}, "text": f"{long}{end}{long}"} for end in ("1", "2")]
+    with Hindsight(sqlite_url) as store:
+        events = [NewEvent("Noted", each) for each in data]
+        store.append("note", "n", events, expected=any_())
+        with resources.shared(store.log, Domains(), store=store):
+            client = TestClient(Starlette(routes=routes.routes()))
+            [orders] = asked(client, "places", text="orders")["places"]
+            assert (orders["path"], orders["key"]) == ("/orders", True)
+            [inner] = asked(client, "places", text="a/b")["places"]
+            assert (inner["path"], inner["key"]) == ("/orders/a~1b", True)
+            assert len(asked(client, "series", path="/text")["values"]) == 3
+            endless = f"/text/{'9' * 5_000}"
+            assert asked(client, "series", path=endless)["values"] == [[0, None]]
+            assert asked(client, "blame", version=2, path=endless)["value"] is None
+
+
 def test_only_so_many_places_are_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MOST_PLACES", 1)
     found = asked(client, "places", text="t")
