@@ -144,6 +144,7 @@ export class Player {
     if (event.key === "Escape") event.target.blur();
     if (event.key !== "Enter") return;
     event.preventDefault();
+    event.target.blur(); // The next keys are the page's.
     act();
   }
 

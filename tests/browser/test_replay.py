@@ -137,6 +137,8 @@ def test_a_version_and_a_time_are_jumped_to(page: Page, address: str) -> None:
     version.fill("3")
     version.press("Enter")
     at(page, 3)
+    page.keyboard.press("ArrowRight")
+    at(page, 4)
     moment = page.get_by_role("textbox", name="Go to the version at a time")
     moment.fill("2026-01-31 16:30Z")
     moment.press("Enter")
