@@ -844,7 +844,7 @@ def test_one_history_gives_the_same_answers_from_four_places(
     stores = four(name, Domains([PACKAGES]) if domain else Domains())
     file, _ = stores.pop("file")
     events = [essence(event, 0) for event in file.source.feed()]
-    longest = [head.aggregate_id for head in file.source.aggregates(order="longest", limit=8).items]
+    longest = [head.aggregate_id for head in file.source.aggregates(order="longest", limit=3).items]
     assert len(events) > 8_000
     for kind, (repository, shift) in stores.items():
         assert [essence(event, shift) for event in repository.source.feed()] == events, kind
