@@ -22,6 +22,8 @@ from store.domain import Domains
 from tests import foreign
 from tests.servers import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 LONGEST = "case-9289"
 
 

@@ -33,6 +33,8 @@ from tests.foreign import Line
 from tests.histories import PACKAGES
 from tests.servers import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 OTHER_ORDER = 'COLLATE "C.utf8"'
