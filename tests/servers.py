@@ -96,8 +96,9 @@ class PostgresServer:
 
     def stop(self, mode: StopMode = "fast") -> None:
         """End the server; "smart" waits until every client has gone."""
-        self._server.send_signal(_SIGNALS[mode])
-        self._server.wait(_PATIENCE)
+        process = self._server
+        process.send_signal(_SIGNALS[mode])
+        process.wait(_PATIENCE)
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop, then start."""
