@@ -6,10 +6,11 @@ import { Latest, documentAddress, load, text } from "./documents.js";
 import { alertBox, button, h, icon, link, number, plural, scrollToTop, show } from "./dom.js";
 import { copyButton } from "./event.js";
 import { isContainer, parseExact, written } from "./exact.js";
-import { Finder, finding } from "./finder.js";
+import { finding } from "./finder.js";
+import { FinderPage } from "./finderpage.js";
 import { Lab } from "./lab.js";
 import { zoned } from "./moments.js";
-import { Page, onlyOne } from "./page.js";
+import { onlyOne } from "./page.js";
 import { Sides } from "./sides.js";
 import { unified } from "./unified.js";
 import { address, current, entitle, go } from "./view.js";
@@ -25,22 +26,12 @@ const VIEWS = [
 const LARGEST_PATCH = 1_000_000;
 const NAMED = { replace: "changed", add: "added", remove: "removed", move: "moved" };
 
-class DiffPage extends Page {
+class DiffPage extends FinderPage {
   constructor() {
-    const finder = new Finder();
-    super("Diff", finder.element);
+    super("Diff");
     // The style sheets have tables of that name.
     this.element.classList.replace("diff", "compared");
-    this.finder = finder;
-    document.addEventListener("keydown", (event) => this.#key(event));
-    this.element.addEventListener("keydown", (event) => {
-      if (isField(event.composedPath()[0])) event.stopPropagation();
-    });
     this.start();
-  }
-
-  tools() {
-    return null;
   }
 
   async update(view) {
@@ -82,22 +73,8 @@ class DiffPage extends Page {
     this.lab?.redraw();
   }
 
-  learn(store, before) {
-    if (before?.empty && !store.empty) this.finder.reload();
-    this.finder.sorts(store.orders);
-    this.finder.types(store.aggregate_types);
-  }
-
-  #key(event) {
-    if (!this.element.isConnected || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    const target = event.composedPath()[0];
-    if (isField(target)) return;
-    if (event.key === "/") {
-      event.preventDefault();
-      this.finder.focus();
-      return;
-    }
-    if (this.comparison?.key(event.key)) event.preventDefault();
+  key(name) {
+    return this.comparison?.key?.(name);
   }
 }
 
@@ -278,8 +255,6 @@ class Comparison {
     return true;
   }
 }
-
-const isField = (element) => element instanceof Element && element.matches("input:not([type=range]), textarea, select, [contenteditable]");
 
 const nothingChosen = () =>
   h(

@@ -3,8 +3,8 @@
 import { alertBox, h, number, scrollToTop, show } from "./dom.js";
 import { Latest, load } from "./documents.js";
 import { FieldPanel } from "./field.js";
-import { Finder } from "./finder.js";
-import { Page, onlyOne } from "./page.js";
+import { FinderPage } from "./finderpage.js";
+import { onlyOne } from "./page.js";
 import { Pins } from "./pins.js";
 import { Player } from "./player.js";
 import { Question } from "./question.js";
@@ -20,20 +20,10 @@ export const { prepare, mount } = onlyOne(() => new Replay(), "timeline.css", "r
 const RESTED = 300;
 const POLL = 3000;
 
-class Replay extends Page {
+class Replay extends FinderPage {
   constructor() {
-    const finder = new Finder();
-    super("Replay", finder.element);
-    this.finder = finder;
-    document.addEventListener("keydown", (event) => this.#key(event));
-    this.element.addEventListener("keydown", (event) => {
-      if (isField(event.composedPath()[0])) event.stopPropagation();
-    });
+    super("Replay");
     this.start();
-  }
-
-  tools() {
-    return null;
   }
 
   async update(view) {
@@ -63,24 +53,8 @@ class Replay extends Page {
     this.history?.redraw();
   }
 
-  learn(store, before) {
-    if (before?.empty && !store.empty) this.finder.reload();
-    this.finder.sorts(store.orders);
-    this.finder.types(store.aggregate_types);
-  }
-
-  #key(event) {
-    if (!this.element.isConnected || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    const target = event.composedPath()[0];
-    if (isField(target)) return;
-    if (event.key === "/") {
-      event.preventDefault();
-      this.finder.focus();
-      return;
-    }
-    const onControl = target instanceof Element && target.matches("a, button, summary");
-    if (onControl && (event.key === "Enter" || event.key === " ")) return;
-    if (this.history?.key(event.key)) event.preventDefault();
+  key(name) {
+    return this.history?.key?.(name);
   }
 }
 
@@ -318,8 +292,6 @@ class HistoryView {
     this.seek(followed ? this.steps.last : this.version);
   }
 }
-
-const isField = (element) => element instanceof Element && element.matches("input:not([type=range]), textarea, select, [contenteditable]");
 
 const nothingChosen = () =>
   h("div", { class: "blank" }, h("h2", {}, "Replay"), h("p", {}, "Choose an aggregate to step through its history: every event, and the state before and after it."));

@@ -2,25 +2,18 @@
 
 import { AggregateView } from "./aggregate.js";
 import { alertBox, h, icon, number, scrollToTop, show } from "./dom.js";
-import { Finder } from "./finder.js";
+import { FinderPage } from "./finderpage.js";
 import { span } from "./moments.js";
-import { Page, onlyOne } from "./page.js";
+import { onlyOne } from "./page.js";
 import { StoreView } from "./store.js";
 import { SwimlanesView } from "./swimlanes.js";
 
 export const { prepare, mount } = onlyOne(() => new Timeline(), "timeline.css");
 
-class Timeline extends Page {
+class Timeline extends FinderPage {
   constructor() {
-    const finder = new Finder();
-    super("Timeline", finder.element);
-    this.finder = finder;
+    super("Timeline");
     this.notice = h("div", { class: "notice", role: "status" });
-    document.addEventListener("keydown", (event) => this.#key(event));
-    // Streamlit has shortcuts of its own; letters typed into our fields are none of them.
-    this.element.addEventListener("keydown", (event) => {
-      if (isField(event.composedPath()[0])) event.stopPropagation();
-    });
     this.start();
   }
 
@@ -56,10 +49,8 @@ class Timeline extends Page {
   }
 
   learn(store, before) {
-    if (before?.empty && !store.empty) this.finder.reload();
+    super.learn(store, before);
     this.#drawWatermark(store.watermark);
-    this.finder.sorts(store.orders);
-    this.finder.types(store.aggregate_types);
     this.view?.learn?.(store);
   }
 
@@ -80,23 +71,10 @@ class Timeline extends Page {
     );
   }
 
-  #key(event) {
-    if (!this.element.isConnected) return;
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    const target = event.composedPath()[0];
-    if (isField(target)) return;
-    if (event.key === "/") {
-      event.preventDefault();
-      this.finder.focus();
-      return;
-    }
-    // A focused control has the first word; arrows belong to nobody but a field.
-    if (event.key === "Enter" && target instanceof Element && target.matches("a, button, summary")) return;
-    if (this.view?.key?.(event.key)) event.preventDefault();
+  key(name) {
+    return this.view?.key?.(name);
   }
 }
-
-const isField = (element) => element instanceof Element && element.matches("input, textarea, select, [contenteditable]");
 
 const MOMENT = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?(Z|[+-]\d\d:?\d\d)$/;
 
