@@ -48,7 +48,6 @@ from store.verdicts import Judge
 
 ASIDE_LIMIT = 1.0
 """Seconds that a statement of what only watches may take."""
-EVENT_FILES = (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz")
 
 
 class Hindsight:

@@ -139,11 +139,6 @@ class Stepper:
         """
         return document(self._reach(version)[0])
 
-    def prepare(self) -> None:
-        """Leave all checkpoints, so that from now on no step is far from one; raises as `steps`."""
-        for _ in self.failures():
-            pass
-
     def _step(self, step: folding.Step, before: Any, after: Any, previous: Event | None) -> Step:
         event = step.event
         return Step(
