@@ -18,6 +18,27 @@ export function followed(document, patch) {
   return { state, changes };
 }
 
+// The changes of a patch with each moved item where it stands in the end: what comes later in the
+// patch may have pushed it on.
+export const settled = (changes) =>
+  changes.map((change, at) => (change.op === "move" ? { ...change, path: changes.slice(at + 1).reduce(pushed, change.path) } : change));
+
+function pushed(path, { op, path: place, from, inList }) {
+  const [list, index] = splitPath(path);
+  const [otherList, to] = splitPath(place);
+  if (!inList || list !== otherList || op === "replace") return path;
+  let now = index;
+  const left = op === "remove" ? to : op === "move" ? splitPath(from)[1] : Infinity;
+  if (left < now) now -= 1;
+  if (op !== "remove" && to <= now) now += 1;
+  return `${list}/${now}`;
+}
+
+function splitPath(path) {
+  const at = path.lastIndexOf("/");
+  return [path.slice(0, at), Number(path.slice(at + 1))];
+}
+
 function apply(document, { op, path, value, from }) {
   if (op === "move") {
     const moved = find(document, from);

@@ -68,7 +68,8 @@ export class Pins {
   }
 
   #told(path) {
-    const values = this.#pins.get(path)?.series?.values ?? [];
+    const { values, more } = this.#pins.get(path)?.series ?? { values: [] };
+    if (more && this.version > values.at(-1)[0]) return `not known after ${number(values.length - 1)} changes`;
     const at = values.findLast(([version]) => version <= (this.version ?? 0));
     if (!at) return "";
     return at[1] === null ? "absent" : shortened(at[1], 80);
@@ -77,7 +78,7 @@ export class Pins {
   #chart(path, { values, more }, width) {
     const share = (version) => (version - this.first + 1) / Math.max(this.last - this.first + 1, 1);
     const x = (version) => THUMB / 2 + share(version) * (width - THUMB);
-    const ends = values.map((_, index) => (index + 1 < values.length ? values[index + 1][0] : this.last));
+    const ends = values.map((_, index) => (index + 1 < values.length ? values[index + 1][0] : more ? values[index][0] : this.last));
     const numbers = values.map(([, text]) => (text === null ? null : Number(text)));
     const numeric = values.some(([, text]) => text !== null && text !== "null") && values.every(([, text], index) => text === null || text === "null" || /^-?\d/.test(text) && Number.isFinite(numbers[index]));
     const drawn = numeric ? line(values, ends, x) : bars(values, ends, x);

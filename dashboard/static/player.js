@@ -171,7 +171,7 @@ export class Player {
 
   #change(forward) {
     const version = this.next(this.at(), forward);
-    if (version === undefined) this.#say(forward ? "No pinned field changes after this version" : "No pinned field changes before this version");
+    if (version === undefined) this.#say(`No change of a pinned field is known ${forward ? "after" : "before"} this version`);
     else this.#to(version);
   }
 

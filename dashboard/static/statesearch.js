@@ -38,7 +38,7 @@ export class Search {
   }
 
   moveTo() {
-    if (this.tree.text !== undefined && this.tree.text !== this.text.toLowerCase()) this.tree.search(this.text);
+    if (this.tree.step && (this.tree.text ?? "") !== this.text.toLowerCase()) this.tree.search(this.text);
     show(this.count, this.text && this.tree.step ? `${number(this.tree.matches)} here` : null);
   }
 

@@ -17,7 +17,7 @@ export class StateTree {
   #drawn = [];
   #active = "";
 
-  // `choose` is told of the field that is asked about, `explain` says what a reader of the screen hears.
+  // `choose` is told of the field that is asked about.
   constructor({ choose }) {
     this.choose = choose;
     this.sheet = h("div", { class: "state-sheet" });
@@ -65,8 +65,17 @@ export class StateTree {
     if (index >= 0) this.#bring(index);
   }
 
+  // How many fields hold the text that is searched for, folded ones too.
   get matches() {
-    return this.text ? this.#rows.filter((row) => this.#matches(row)).length : 0;
+    return this.text && isContainer(this.step.state) ? this.#matchesIn(this.step.state) : 0;
+  }
+
+  #matchesIn(container) {
+    const isList = Array.isArray(container);
+    return Object.entries(container).reduce((sum, [key, value]) => {
+      const found = this.#matches({ key: isList ? null : key, value });
+      return sum + (found ? 1 : 0) + (isContainer(value) ? this.#matchesIn(value) : 0);
+    }, 0);
   }
 
   #lay() {
@@ -104,7 +113,7 @@ export class StateTree {
   }
 
   #matches(row) {
-    if (String(row.key ?? "").toLowerCase().includes(this.text)) return true;
+    if (!row.isList && String(row.key ?? "").toLowerCase().includes(this.text)) return true;
     return !isContainer(row.value) && written(row.value).toLowerCase().includes(this.text);
   }
 

@@ -4,7 +4,7 @@
 
 import { load } from "./documents.js";
 import { parseExact } from "./exact.js";
-import { followed } from "./patches.js";
+import { followed, settled } from "./patches.js";
 
 const KEPT_WINDOWS = 6;
 const NEAR = 250;
@@ -67,7 +67,7 @@ export class Steps {
     const states = [found.before];
     for (const step of steps) {
       const { state, changes } = followed(states.at(-1), step.patch);
-      step.changes = changes;
+      step.changes = settled(changes);
       states.push(state);
     }
     this.gap = found.gap ?? this.gap;

@@ -1,5 +1,6 @@
 """A history stepped through in a browser: every gesture, the keyboard, the address."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_a_pinned_field_is_charted_and_its_changes_are_stepped_through(
     page.keyboard.press("n")
     at(page, 5)
     page.keyboard.press("n")
-    expect(said(page)).to_contain_text("No pinned field changes after this version")
+    expect(said(page)).to_contain_text("No change of a pinned field is known after this version")
     page.keyboard.press("p")
     at(page, 1)
     page.get_by_role("button", name="Unpin").click()
@@ -357,6 +358,31 @@ def test_numbers_keep_all_their_digits(
     expect(field(page, "/one")).to_contain_text("1.0")
     expect(field(page, "/__proto__/x")).to_contain_text("1 2")
     expect(page.locator(".crumbs")).to_contain_text("no domain code")
+
+
+def test_a_moved_item_is_marked_where_it_stands_and_folded_ones_are_counted(
+    page: Page, serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EVENT_STORE_DOMAIN", raising=False)
+    deep = {"a": {"b": {"c": {"d": {"e": "needle"}}}}}
+    orders = [[1, 2], [3, 2, 1], [2, 1]]
+    with Hindsight(sqlite_url) as store:
+        events = [
+            NewEvent("Ordered", {"items": [{"id": each} for each in order], "deep": deep})
+            for order in orders
+        ]
+        store.append("thing", "t", events, expected=any_())
+    open_replay(page, f"{serve(sqlite_url)}/replay?aggregate=t&version=2&find=needle")
+    expect(field(page, "/items/0, added")).to_have_count(1)
+    moved = page.locator('.state-row[title$="moved by this event"]:visible')
+    expect(moved).to_have_count(1)
+    expect(moved).to_have_attribute("title", re.compile("^/items/2,"))
+    expect(page.locator(".state-search-head")).to_contain_text("1 here")
+    page.keyboard.press("ArrowRight")
+    gone = page.locator(".state-row.gone:visible")
+    expect(gone).to_have_count(1)
+    gone.click()
+    expect(chosen_field(page)).to_be_hidden()
 
 
 def test_a_long_history_is_stepped_through_in_windows(
