@@ -18,7 +18,7 @@ from store.errors import ApplyFailed, CommandUnknown, EventStoreError, InvalidDo
 from store.fingerprint import fold_fingerprint
 from store.identifiers import check_text
 from store.records import Context, Event
-from store.upcasting import Decoders, Upcaster, Upcasting
+from store.upcasting import Decoders, Upcaster, Upcasting, encoded
 
 State = TypeVar("State", bound=Struct)
 
@@ -181,11 +181,11 @@ class Domains:
         if aggregate is None:
             return event
         try:
-            if not aggregate.upcasting.path(event.event_type, event.event_version):
+            path = aggregate.upcasting.path(event.event_type, event.event_version)
+            if not path:
                 return event
             # Decoded anew: a step that changes what it is given must not change somebody's event.
-            data = msgspec.json.decode(event.raw_data)
-            kind, version, data = aggregate.upcast(event.event_type, event.event_version, data)
+            data = encoded(path, msgspec.json.decode(event.raw_data))
         except EventStoreError as cause:
             raise ApplyFailed(
                 aggregate_id=event.aggregate_id,
@@ -194,7 +194,8 @@ class Domains:
                 cause=cause,
                 position=event.position,
             ) from cause
-        return replace(event, event_type=kind, schema_version=version, data=data)
+        kind, version = path[-1].target
+        return replace(event, event_type=kind, schema_version=version, upcast_data=data)
 
     def of_command(self, command: Command) -> Aggregate[Any]:
         """The aggregate the command is for.

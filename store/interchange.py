@@ -184,7 +184,8 @@ def _cloud_event_id(source: str, identifier: str) -> UUID:
 
 def _event(line: _Line, position: int) -> Event:
     raw_data, raw_metadata = bytes(line.data), bytes(line.metadata)
-    data, metadata = _decoded("data", raw_data), _decoded("metadata", raw_metadata)
+    _decoded("data", raw_data)
+    metadata = _decoded("metadata", raw_metadata)
     if not isinstance(metadata, dict):
         raise InvalidEvent("metadata: not a JSON object")
     return Event(
@@ -196,8 +197,6 @@ def _event(line: _Line, position: int) -> Event:
         event_type=check_text("event_type", line.event_type),
         event_version=line.schema_version,
         schema_version=line.schema_version,
-        data=data,
-        metadata=metadata,
         correlation_id=_lifted(metadata, "correlation_id"),
         causation_id=_lifted(metadata, "causation_id"),
         actor=_lifted(metadata, "actor"),

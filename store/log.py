@@ -258,8 +258,6 @@ def _stored_events(
             event_type=event.event_type,
             event_version=event.event_version,
             schema_version=event.event_version,
-            data=payload.decode(event.data),
-            metadata=payload.decode(event.metadata),
             correlation_id=event.correlation_id,
             causation_id=event.causation_id,
             actor=event.actor,

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from msgspec import Struct, field
+from msgspec.json import decode
+from msgspec.structs import force_setattr
 
 from store.errors import InvalidEvent
 from store.identifiers import check_text, new_event_id
@@ -51,7 +54,8 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
 
     `version` counts within the aggregate, `position` orders the whole store. `event_version` is the
     schema version it was written with, `schema_version` that of the `data` in hand. `raw_data` and
-    `raw_metadata` are the JSON bytes as written. What a source does not keep is None.
+    `raw_metadata` are the JSON bytes as written, `upcast_data` the JSON of `data` where upcasters
+    made that. What a source does not keep is None.
     """
 
     aggregate_type: str
@@ -62,8 +66,6 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     event_type: str
     event_version: int
     schema_version: int
-    data: Any
-    metadata: dict[str, Any]
     correlation_id: str | None
     causation_id: str | None
     actor: str | None
@@ -72,6 +74,43 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     raw_data: bytes
     raw_metadata: bytes
     digest: bytes | None
+    upcast_data: bytes | None = None
+    _data: tuple[bytes, Any] | None = None
+    _metadata: tuple[bytes, Any] | None = None
+
+    @property
+    def data(self) -> Any:
+        """The JSON value of the data, this object's own; decoded when it is first asked for."""
+        raw = self.raw_data if self.upcast_data is None else self.upcast_data
+        held = self._data
+        if held is None or held[0] is not raw:
+            held = (raw, decode(raw))
+            force_setattr(self, "_data", held)
+        return held[1]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The JSON object of the metadata, as `data` is; empty where a source has another value."""
+        held = self._metadata
+        if held is None or held[0] is not self.raw_metadata:
+            found = decode(self.raw_metadata)
+            held = (self.raw_metadata, found if isinstance(found, dict) else {})
+            force_setattr(self, "_metadata", held)
+        return held[1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Event) and _stored(self) == _stored(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        named = zip(_STORED, _stored(self), strict=True)
+        return f"Event({', '.join(f'{name}={value!r}' for name, value in named)})"
+
+
+_STORED = tuple(name for name in Event.__struct_fields__ if not name.startswith("_"))
+"""What an event is; the rest is only kept to be decoded once."""
+_stored = attrgetter(*_STORED)
 
 
 class Context(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from store import payload
 from store.database import Database, Row
 from store.digest import event_digest
 from store.domain import Aggregate, Domains
@@ -210,6 +211,8 @@ class _Check:
         """The event in a row, if it is one, after a look at what it alone can tell."""
         try:
             event = self._database.event(row)
+            for written in (event.raw_data, event.raw_metadata):
+                payload.decode(written)
             digest = _digest(event)
         except DAMAGED as error:
             self._report("unreadable", aggregate_id, str(error), row)

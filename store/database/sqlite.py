@@ -19,7 +19,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from store import payload, tables
+from store import tables
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
 from store.errors import (
@@ -150,8 +150,6 @@ class SQLite:
             aggregate_id=row[6],
             aggregate_type=row[7],
             event_type=row[8],
-            data=payload.decode(row[9]),
-            metadata=payload.decode(row[10]),
             correlation_id=row[11],
             causation_id=row[12],
             actor=row[13],

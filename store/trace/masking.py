@@ -86,13 +86,12 @@ class Masking:
         return replace(
             event,
             aggregate_id=self.text(event.aggregate_id),
-            data=data,
-            metadata=metadata,
             actor=event.actor and metadata["actor"],
             correlation_id=event.correlation_id and metadata["correlation_id"],
             causation_id=event.causation_id and metadata["causation_id"],
             raw_data=msgspec.json.encode(data),
             raw_metadata=msgspec.json.encode(metadata),
+            upcast_data=None,
             digest=None,
         )
 

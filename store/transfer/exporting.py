@@ -7,7 +7,6 @@ from functools import partial
 from itertools import islice
 from typing import BinaryIO
 
-import msgspec
 from msgspec.structs import replace
 
 from store.interchange import format_line
@@ -60,8 +59,10 @@ def _as_read(upcast: Callable[[Event], Event], event: Event) -> Event:
     read = upcast(event)
     if read is event:
         return event
-    raw = msgspec.json.encode(read.data)
-    return replace(read, event_version=read.schema_version, raw_data=raw, digest=None)
+    raw = read.upcast_data or read.raw_data
+    return replace(
+        read, event_version=read.schema_version, raw_data=raw, upcast_data=None, digest=None
+    )
 
 
 def _compressed(stream: BinaryIO) -> gzip.GzipFile:

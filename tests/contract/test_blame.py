@@ -33,8 +33,6 @@ def event(version: int) -> Event:
         event_type="Happened",
         event_version=1,
         schema_version=1,
-        data={},
-        metadata={},
         correlation_id=f"c{version}",
         causation_id=None,
         actor=f"a{version}",

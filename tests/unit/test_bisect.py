@@ -26,8 +26,6 @@ def steps(documents: Sequence[Any], *, first: int = 1, failing: Sequence[int] = 
                 event_type="Set",
                 event_version=1,
                 schema_version=1,
-                data={},
-                metadata={},
                 correlation_id=None,
                 causation_id=None,
                 actor=None,

@@ -337,7 +337,8 @@ class ForeignSource:
         position, version, event_id, aggregate_id, aggregate_type, event_type, moment = row[:7]
         raw_data, raw_metadata, correlation_id, causation_id, actor = row[7:]
         place = f"{aggregate_id!r} version {version}"
-        metadata = _decoded(place, "metadata", raw_metadata)
+        _check(place, "data", raw_data)
+        _check(place, "metadata", raw_metadata)
         return Event(
             aggregate_type=aggregate_type,
             aggregate_id=aggregate_id,
@@ -347,8 +348,6 @@ class ForeignSource:
             event_type=event_type,
             event_version=1,
             schema_version=1,
-            data=_decoded(place, "data", raw_data),
-            metadata=metadata if isinstance(metadata, dict) else {},
             correlation_id=correlation_id,
             causation_id=causation_id,
             actor=actor,
@@ -365,9 +364,9 @@ def _bound(expression: str, operator: str, value: Any) -> list[Condition]:
     return [] if value is None else [(expression, operator, (value,))]
 
 
-def _decoded(place: str, field: str, raw: bytes) -> Any:
+def _check(place: str, field: str, raw: bytes) -> None:
     try:
-        return payload.decode(raw)
+        payload.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
         # The database takes numbers of any size, and any depth.
         raise InvalidSource(f"{place}: its {field} cannot be read: {error}") from None
