@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from store.errors import ApplyFailed, HistoryGap
 from store.folding import GENERIC, HistoryRow, changed_fields, fold_rows
-from store.records import Event
-from store.repository import Loaded, Repository
+from store.records import Event, Loaded
+from store.repository import Repository
 from store.sources import EventSource
 
 NEAR = 1_000

@@ -12,9 +12,9 @@ from store.records import (
     Context,
     Event,
     FeedFilter,
+    Loaded,
     NewEvent,
 )
-from store.repository import Loaded
 from store.upcasting import Upcaster
 from store.versions import any_, exact, none
 

@@ -15,6 +15,7 @@ from sqlalchemy import URL, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from store import migrations
+from store.cache import Cache, Histories
 from store.conflict import ConflictHook
 from store.conflict_log import ConflictLog
 from store.database import Database
@@ -33,7 +34,7 @@ from store.instrumentation import (
 )
 from store.log import Clock, EventLog
 from store.metric_history import MetricHistory
-from store.metrics import Metrics, of_process
+from store.metrics import Held, Metrics, of_process
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
 from store.repository import Repository
@@ -60,7 +61,9 @@ class Hindsight:
     `read_only` the database itself refuses writes, and PostgreSQL ends any statement that takes
     over 30 seconds. `on_conflict` is told of each conflict, once its outcome is known; what it
     raises is logged. With `snapshots` off (by default what `EVENT_STORE_SNAPSHOTS` says, else on)
-    none is used or taken: that changes costs, not answers. `metrics` is where it is counted and
+    none is used or taken, and with `cache` off (EVENT_STORE_CACHE) nothing is kept: that changes
+    costs, not answers. `redis_url` (EVENT_STORE_REDIS_URL) is where the processes of a service keep
+    things together. `metrics` is where it is counted and
     timed: True means in prometheus_client's default registry; with False nothing is, and
     no conflict is logged. An append in the caller's transaction counts, whatever becomes of that.
 
@@ -69,6 +72,7 @@ class Hindsight:
         StoreUnavailable: the database cannot be reached.
         InvalidSource: the URL is none.
         InvalidDomain: the path leads to no domain.
+        InvalidSetting: `redis_url` is none, or its packages are not installed.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Hindsight:
         read_only: bool = False,
         on_conflict: ConflictHook | None = None,
         snapshots: bool | None = None,
+        cache: bool | None = None,
+        redis_url: str | None = None,
         metrics: Metrics | bool = True,
     ) -> None:
         settings = Settings.from_environment()
@@ -99,7 +105,12 @@ class Hindsight:
         self._settings = settings
         try:
             check_schema(self.database)
-            self._measure(metrics)
+            self.measured = metrics is not False
+            self.metrics = _metrics(metrics)
+            self.cache = self._cache(
+                redis_url or settings.redis_url, enabled=settings.cache if cache is None else cache
+            )
+            self._measure()
             self.log = self._log(display_name(parsed), clock, outcome_timeout)
             self._expose_reading()
             enabled = settings.snapshots if snapshots is None else snapshots
@@ -108,26 +119,28 @@ class Hindsight:
             self._open.close()
             raise
 
+    def _cache(self, redis_url: str | None, *, enabled: bool) -> Cache | None:
+        if not enabled:
+            return None
+        cache = Cache(self.database, self.metrics, redis_url)
+        self._open.callback(cache.close)
+        return cache
+
     def _expose_reading(self) -> None:
         log = self.log
         self.info = log.info
         self.aggregate = log.aggregate
         self.aggregates = log.aggregates
-        self.events = log.events
+        self.events = (Histories(log) if self.cache is None else self.cache.histories(log)).events
         self.feed = log.feed
         self.counts = log.counts
         self.tally = log.tally
         self.watermark = log.watermark
         self.follow = partial(follow, log)
 
-    def _measure(self, metrics: Metrics | bool) -> None:  # noqa: FBT001 (as given)
-        self.measured = metrics is not False
-        if isinstance(metrics, Metrics):
-            self.metrics = metrics
-        else:
-            self.metrics = of_process() if metrics else Metrics(CollectorRegistry())
+    def _measure(self) -> None:
         self._gauges = StoreGauges(self._aside, backend=self._aside.engine.url.get_backend_name())
-        watched = (self._gauges.collect, partial(getattr, self.database.connections, "in_use"))
+        watched = (self._gauges.collect, partial(_held, self.database, self.cache))
         self.metrics.watch(*watched)
         self._open.callback(self._gauges.close)
         self._open.callback(self.metrics.unwatch, *watched)
@@ -138,26 +151,35 @@ class Hindsight:
         )
 
     def _log(self, name: str, clock: Clock | None, outcome_timeout: float) -> EventLog:
+        wrote = self.cache.writes.note if self.cache else None
         if not self.measured:
-            return EventLog(self.database, name=name, clock=clock, outcome_timeout=outcome_timeout)
+            return EventLog(
+                self.database,
+                name=name,
+                clock=clock,
+                outcome_timeout=outcome_timeout,
+                wrote=wrote,
+            )
         return MeasuredLog(
             self.database,
             name=name,
             clock=clock,
             outcome_timeout=outcome_timeout,
+            wrote=wrote,
             metrics=self.metrics,
         )
 
     def _wire(self, *, enabled: bool, writable: bool, on_conflict: ConflictHook | None) -> None:
         log, metrics, domains = self.log, self.metrics, self.domains
         self.snapshots = Snapshots(self.database, domains, enabled=enabled)
-        self.repository = Repository(log, domains, self.snapshots, writable=writable)
+        cache = self.cache
+        self.repository = Repository(log, domains, self.snapshots, writable=writable, cache=cache)
         if self.measured:
             self.snapshots = MeasuredSnapshots(
                 self.database, domains, enabled=enabled, metrics=metrics
             )
             self.repository = MeasuredRepository(
-                log, domains, self.snapshots, writable=writable, metrics=metrics
+                log, domains, self.snapshots, writable=writable, cache=cache, metrics=metrics
             )
         self.recorder: Recorder | None = None
         if self.measured and writable:
@@ -225,6 +247,17 @@ class Hindsight:
         self.close()
 
 
+def _metrics(metrics: Metrics | bool) -> Metrics:  # noqa: FBT001 (as given)
+    if isinstance(metrics, Metrics):
+        return metrics
+    return of_process() if metrics else Metrics(CollectorRegistry())
+
+
+def _held(database: Database, cache: Cache | None) -> Held:
+    size, is_away = (0, False) if cache is None else (cache.size, cache.is_redis_away)
+    return Held(database.connections.in_use, size, is_away)
+
+
 def _domains(domain: Domain | Domains | str | None) -> Domains:
     if isinstance(domain, Domains):
         return domain
@@ -283,7 +316,8 @@ def _without_choice(url: URL) -> tuple[URL, str | None]:
 def _store(url: str, *, domain: Domains | None, snapshots: bool | None) -> Hindsight | None:
     """The store at `url`; None where something else may be."""
     try:
-        return Hindsight(url, domain=domain, read_only=True, snapshots=snapshots)
+        # Who shows how something came about shows what is stored.
+        return Hindsight(url, domain=domain, read_only=True, snapshots=snapshots, cache=False)
     except NoStore:
         if parse_url(url).get_backend_name() == "sqlite":
             raise

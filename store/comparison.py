@@ -16,6 +16,23 @@ def first_difference(one: Any, other: Any) -> str | None:
     return next(_differences("", one, other), None)
 
 
+def faithful_json(value: Any, kind: Any) -> bytes:
+    """The JSON that is read back, as a `kind`, as that very value.
+
+    Raises:
+        ValueError: there is none; the message says why, from the value on.
+    """
+    try:
+        encoded = msgspec.json.encode(value)
+        read = msgspec.json.decode(encoded, type=kind)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"is no JSON: {error}") from error
+    place = first_difference(value, read)
+    if place is not None:
+        raise ValueError(f"would come back from JSON changed, at {place or 'its top'}")
+    return encoded
+
+
 def value_at(value: Any, pointer: str) -> tuple[Any, ...]:
     """The value at a pointer that `first_difference` gave, alone in a tuple; none where it ends."""
     for part in pointer.split("/")[1:]:

@@ -16,8 +16,8 @@ from store.folding import fold_rows
 from store.identifiers import new_event_id
 from store.log import EventLog
 from store.payload import encode
-from store.records import Context, Event, NewEvent
-from store.repository import Loaded, Repository
+from store.records import Context, Event, Loaded, NewEvent
+from store.repository import Repository
 from store.snapshots import Snapshots
 from store.versions import exact
 
@@ -104,6 +104,7 @@ class Executor:
                 self._attempted(len(run.decisions))
             for index in range(len(run.conflicts)):
                 self._tell(run.conflict(index, outcome), run.lost(index))
+        self._repository.keep(loaded, executed.events, executed.state)
         self._keep(aggregate, aggregate_id, loaded.version, executed)
         return executed
 

@@ -1,13 +1,14 @@
 """The parts of a store, counted and timed. What they do and raise is the bare parts'."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import Any
 
 from sqlalchemy import Connection
 
+from store.cache import Cache
 from store.conflict import Conflict, ConflictHook, Lost, Tell
 from store.database import Database
 from store.domain import Aggregate, Domains
@@ -25,8 +26,8 @@ from store.errors import (
 from store.folding import Step
 from store.log import Clock, EventLog
 from store.metrics import Found, Met, Metrics, Replayed, Saved
-from store.records import Append, Appended, Axis, Context, NewEvent
-from store.repository import Loaded, Repository
+from store.records import Append, Appended, Axis, Context, Loaded, NewEvent
+from store.repository import Repository
 from store.snapshots import Snapshots
 from store.sources import EventSource
 from store.versions import ExpectedVersion
@@ -45,9 +46,12 @@ class MeasuredLog(EventLog):
         name: str,
         clock: Clock | None,
         outcome_timeout: float,
+        wrote: Callable[[Sequence[str]], None] | None,
         metrics: Metrics,
     ) -> None:
-        super().__init__(database, name=name, clock=clock, outcome_timeout=outcome_timeout)
+        super().__init__(
+            database, name=name, clock=clock, outcome_timeout=outcome_timeout, wrote=wrote
+        )
         self._metrics = metrics
 
     def append(
@@ -197,9 +201,10 @@ class MeasuredRepository(Repository):
         snapshots: Snapshots,
         *,
         writable: bool,
+        cache: Cache | None,
         metrics: Metrics,
     ) -> None:
-        super().__init__(source, domains, snapshots, writable=writable)
+        super().__init__(source, domains, snapshots, writable=writable, cache=cache)
         self._metrics = metrics
         self._with_snapshots = snapshots.types
 
@@ -210,11 +215,14 @@ class MeasuredRepository(Repository):
         version: int | None = None,
         as_of: datetime | None = None,
         axis: Axis = "occurred",
+        max_age: float | None = None,
     ) -> Loaded[Any]:
         """See `Repository.load`."""
         started = perf_counter()
         try:
-            loaded = super().load(aggregate_id, version=version, as_of=as_of, axis=axis)
+            loaded = super().load(
+                aggregate_id, version=version, as_of=as_of, axis=axis, max_age=max_age
+            )
         except EventStoreError as error:
             self._failed(error, started)
             raise
@@ -267,6 +275,8 @@ class MeasuredRepository(Repository):
     def _found(self, loaded: Loaded[Any]) -> Found | None:
         if loaded.source == "snapshot":
             return "hit"
+        if loaded.source != "replay":
+            return None  # nobody looked for one
         if loaded.aggregate_type not in self._with_snapshots:
             return None
         return "miss" if loaded.ignored is None else "invalid"

@@ -50,6 +50,7 @@ class EventLog(EventReader):
 
     `clock` replaces the database's clock for `recorded_at`, and ours for `occurred_at`.
     `outcome_timeout` is how many seconds to wait for a database that went away under a commit.
+    `wrote` is told of the aggregates that were written to.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class EventLog(EventReader):
         name: str,
         clock: Clock | None = None,
         outcome_timeout: float = 30.0,
+        wrote: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         super().__init__(database, name=name)
+        self._wrote = wrote
         self._clock = clock
         self._outcome_timeout = outcome_timeout
 
@@ -129,6 +132,8 @@ class EventLog(EventReader):
             clock = self._clock and self._now()
             outcome = self.database.insert_within(connection, batch, clock)
             resolved = False
+        if self._wrote is not None:
+            self._wrote([append.aggregate_id for append in batch])
         if isinstance(outcome, Inserted):
             return _appended(batch, outcome)
         return self._known(batch, outcome, resolved=resolved, connection=connection)

@@ -47,6 +47,11 @@ M = TypeVar("M")
 T = TypeVar("T")
 Found: TypeAlias = Literal["hit", "miss", "invalid"]
 """What a load found of a snapshot."""
+Level: TypeAlias = Literal["l1", "l2"]
+"""Of the cache: what the process keeps itself, or in Redis."""
+Looked: TypeAlias = Literal["hit", "miss", "dropped", "error"]
+"""What a level of the cache had; dropped: something that the database does not bear out."""
+Moved: TypeAlias = Literal["read", "written"]
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """The name of a sample and its labels."""
 
@@ -117,6 +122,22 @@ class Met(NamedTuple):
     aggregate_type: str
 
 
+class Held(NamedTuple):
+    """What a store takes up in its process, and whether it leaves Redis alone."""
+
+    connections: int
+    cached_bytes: int
+    is_redis_away: bool
+
+
+class Sought(NamedTuple):
+    """Something looked up in the cache."""
+
+    level: Level
+    kind: str
+    result: Looked
+
+
 class Metrics:
     """The metrics of a process in a registry. Safe to share between threads.
 
@@ -135,13 +156,15 @@ class Metrics:
         self._met: deque[Met] = deque()
         self._attempts: deque[float] = deque()
         self._snapshots: deque[bool] = deque()
+        self._sought: deque[Sought] = deque()
         # Asked first of all in the registry: so what waits is counted before anything is told.
         self._gauges = _Gauges(self.count)
-        self._in_use: list[Callable[[], int]] = []
+        self._watched: list[Callable[[], Held]] = []
         registry.register(self._gauges)
         self._define_writing()
         self._define_conflicts()
         self._define_reading()
+        self._define_cache()
         self.sampled = self.values()
 
     def _define_writing(self) -> None:
@@ -212,6 +235,36 @@ class Metrics:
         )
         self._upcast_failures = Labelled[Counter](failures.labels)
 
+    def _define_cache(self) -> None:
+        found = self._counter(
+            "event_store_cache_lookups",
+            "What was looked up in a level of the cache: hit, miss, dropped, or error.",
+            *("level", "kind", "result"),
+        )
+        self._lookups = {
+            Sought(level, kind, result): found.labels(level, kind, result)
+            for level in get_args(Level)
+            for kind in ("state", "history")
+            for result in get_args(Looked)
+            if (level, result) != ("l1", "error")
+        }
+        moved = self._counter(
+            "event_store_cache_redis_bytes", "Bytes read from Redis and written to it.", "direction"
+        )
+        self._moved = {direction: moved.labels(direction) for direction in get_args(Moved)}
+        self._cached = Gauge(
+            "event_store_cache_bytes",
+            "Bytes of JSON that the processes keep in their own memory.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self._away = Gauge(
+            "event_store_cache_redis_away",
+            "Processes that leave Redis alone just now, as it did not answer.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+
     def declare(self, *, aggregate_types: Iterable[str], event_types: Iterable[str]) -> None:
         """Give what a domain knows labels of its own."""
         events = tuple(event_types)
@@ -241,6 +294,14 @@ class Metrics:
         """A snapshot was taken, or could not be."""
         self._leave(self._snapshots, kept)
 
+    def looked(self, level: Level, kind: str, result: Looked) -> None:
+        """Something was looked up in the cache."""
+        self._leave(self._sought, Sought(level, kind, result))
+
+    def moved(self, direction: Moved, size: int) -> None:
+        """So many bytes went from Redis, or to it."""
+        self._moved[direction].inc(size)
+
     def _leave(self, waiting: deque[T], item: T) -> None:
         waiting.append(item)
         if len(waiting) > _MOST_WAITING:
@@ -260,7 +321,12 @@ class Metrics:
                 self._count_replayed(_taken(self._replayed))
             if self._met or self._attempts or self._snapshots:
                 self._count_commands()
-            self._pool.set(sum(in_use() for in_use in tuple(self._in_use)))
+            for sought, times in Counts(_taken(self._sought)).items():
+                self._lookups[sought].inc(times)
+            watched = [watch() for watch in tuple(self._watched)]
+            self._pool.set(sum(each.connections for each in watched))
+            self._cached.set(sum(each.cached_bytes for each in watched))
+            self._away.set(any(each.is_redis_away for each in watched))
 
     def _count_commands(self) -> None:
         met = _taken(self._met)
@@ -300,18 +366,18 @@ class Metrics:
         finally:
             self._handlers.of(handler).observe(perf_counter() - started)
 
-    def watch(self, gauges: Callable[[], Iterable[Metric]], in_use: Callable[[], int]) -> None:
+    def watch(self, gauges: Callable[[], Iterable[Metric]], held: Callable[[], Held]) -> None:
         """Ask `gauges` whenever Prometheus asks; of several, the first that is still there.
 
-        `in_use` tells how many connections to the database are.
+        `held` tells what a store of this process takes up.
         """
         self._gauges.sources.append(gauges)
-        self._in_use.append(in_use)
+        self._watched.append(held)
 
-    def unwatch(self, gauges: Callable[[], Iterable[Metric]], in_use: Callable[[], int]) -> None:
+    def unwatch(self, gauges: Callable[[], Iterable[Metric]], held: Callable[[], Held]) -> None:
         """Ask them no more."""
         self._gauges.sources.remove(gauges)
-        self._in_use.remove(in_use)
+        self._watched.remove(held)
         self.count()
 
     def values(self) -> dict[Series, float]:

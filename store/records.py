@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from msgspec import Struct, field
@@ -15,6 +15,7 @@ from store.errors import InvalidEvent
 from store.identifiers import check_text, new_event_id
 from store.versions import ExpectedVersion
 
+State = TypeVar("State")
 Axis: TypeAlias = Literal["occurred", "recorded"]
 """The time a bound speaks of: when the event happened, or when the store took it."""
 
@@ -158,6 +159,32 @@ class Appended(Struct, frozen=True, kw_only=True, eq=False, dict=True):
     def events(self) -> tuple[Event, ...]:
         """The events as a reader would get them; made when they are first asked for."""
         return self.stored()
+
+
+Source: TypeAlias = Literal["replay", "snapshot", "l1", "l2"]
+"""What a state was made from: all its events, a snapshot, or what a level of the cache had.
+
+The events since are in it wherever it came from.
+"""
+
+
+class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
+    """A state, and the version of the last event in it.
+
+    `generic` says that no domain code was there to make it: the events' data is merged. `left_out`
+    counts the earlier versions that are not in it, which happens as of an `occurred` time only.
+    `folded` counts the events that were read for it; `ignored` says why a snapshot was not used.
+    """
+
+    aggregate_id: str
+    aggregate_type: str
+    state: State
+    version: int
+    source: Source
+    generic: bool
+    left_out: int = 0
+    folded: int = 0
+    ignored: str | None = None
 
 
 class AggregateSummary(Struct, frozen=True, kw_only=True):

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from store.cache import Cache, check_age
 from store.domain import Domains
 from store.errors import (
     AggregateTypeMismatch,
@@ -18,38 +17,16 @@ from store.errors import (
     VersionNotFound,
 )
 from store.folding import GENERIC, Fold, HistoryRow, Step, fold_rows, steps
-from store.records import Axis, Event, utc
+from store.records import Axis, Event, Loaded, utc
 from store.snapshots import Beginning, Snapshots
 from store.sources import EventSource
-
-State = TypeVar("State")
-Source: TypeAlias = Literal["replay", "snapshot"]
-"""What a state was made from: all its events, or a snapshot and those after it."""
-
-
-class Loaded(Struct, Generic[State], frozen=True, kw_only=True):
-    """A state, and the version of the last event in it.
-
-    `generic` says that no domain code was there to make it: the events' data is merged. `left_out`
-    counts the earlier versions that are not in it, which happens as of an `occurred` time only.
-    `folded` counts the events that were read for it; `ignored` says why a snapshot was not used.
-    """
-
-    aggregate_id: str
-    aggregate_type: str
-    state: State
-    version: int
-    source: Source
-    generic: bool
-    left_out: int = 0
-    folded: int = 0
-    ignored: str | None = None
 
 
 class Repository:
     """Loads aggregates. Safe to share between threads.
 
     Where there are `snapshots`, loads begin with them; only a `writable` one replaces bad ones.
+    With a `cache` newest states are kept.
     """
 
     def __init__(
@@ -59,11 +36,13 @@ class Repository:
         snapshots: Snapshots | None = None,
         *,
         writable: bool = False,
+        cache: Cache | None = None,
     ) -> None:
         self.source = source
         self.domains = domains
         self._snapshots = snapshots
         self._writable = writable
+        self._states = None if cache is None else cache.states(domains, self._extended)
 
     def load(
         self,
@@ -72,11 +51,13 @@ class Repository:
         version: int | None = None,
         as_of: datetime | None = None,
         axis: Axis = "occurred",
+        max_age: float | None = None,
     ) -> Loaded[Any]:
         """The newest state, or that after event `version`, or of the events until `as_of`.
 
         By `recorded` time an aggregate is as the store knew it then; by `occurred` time what had
-        happened by then counts, whenever the store was told, in the order of versions.
+        happened by then counts, whenever the store was told, in the order of versions. The newest
+        state may lack what others appended in the last `max_age` seconds; without, nothing.
 
         Raises:
             AggregateNotFound, VersionNotFound, NoEventYet: there is no such state.
@@ -85,7 +66,10 @@ class Repository:
             SnapshotAhead: a snapshot is of a version that has no event.
         """
         _check_bounds(version, as_of, first=self.source.info.first_version)
-        if as_of is None:
+        check_age(max_age)
+        if as_of is None and version is None:
+            loaded = self._newest(aggregate_id, max_age)
+        elif as_of is None:
             loaded = self._up_to(aggregate_id, version)
         else:
             history = self.source.history(aggregate_id, as_of=as_of, axis=axis)
@@ -103,7 +87,7 @@ class Repository:
         Raises:
             AggregateTypeMismatch: the aggregate is of another type.
         """
-        loaded = self._up_to(aggregate_id, None)
+        loaded = self._newest(aggregate_id, None)
         if loaded is not None and loaded.aggregate_type != aggregate_type:
             raise AggregateTypeMismatch(
                 aggregate_id=aggregate_id, given=aggregate_type, actual=loaded.aggregate_type
@@ -126,7 +110,8 @@ class Repository:
         if aggregate is None or snapshots is None or head.aggregate_type not in snapshots.types:
             why = "no domain code" if aggregate is None else "its type takes no snapshots"
             raise InvalidDomain(f"no snapshot of {aggregate_id!r}, {head.aggregate_type!r}: {why}")
-        loaded = self._whole(aggregate_id, None) if replay else self.load(aggregate_id)
+        whole = self._whole if replay else self._up_to
+        loaded = whole(aggregate_id, None)
         assert loaded is not None, "its head says that it has events"  # noqa: S101
         snapshots.keep(aggregate, aggregate_id, version=loaded.version, state=loaded.state)
         return loaded
@@ -166,6 +151,42 @@ class Repository:
         """How events of that type become state."""
         return self.domains.aggregate(aggregate_type) or GENERIC
 
+    def keep(self, before: Loaded[Any], events: Sequence[Event], state: Any) -> None:
+        """Have the state at hand that events, appended now, made of the one `before`."""
+        if self._states is not None and events:
+            self._states.extend(before, events[-1], state)
+
+    def _extended(self, loaded: Loaded[Any], rows: Sequence[HistoryRow]) -> Loaded[Any]:
+        return self._fold(loaded.aggregate_id, loaded, (rows,), gaps=False) or loaded
+
+    def _newest(self, aggregate_id: str, max_age: float | None) -> Loaded[Any] | None:
+        if self._states is None:
+            return self._up_to(aggregate_id, None)
+        return self._states.newest(aggregate_id, max_age, self._from_database)
+
+    def _from_database(self, aggregate_id: str) -> tuple[Loaded[Any] | None, str]:
+        """The newest state and its last event's id, empty where that is not known for sure."""
+        assert self._states is not None, "only who keeps states asks"  # noqa: S101
+        loaded, event_id = None, ""
+        if self._snapshots is not None and self._snapshots.types:
+            begun = self._snapshots.begin(aggregate_id, None)
+            if begun.ignored is not None:
+                return self._passed_over(aggregate_id, None, begun), ""
+            loaded, event_id = self._begun(aggregate_id, begun), begun.event_id
+            if loaded is None or not begun.more:
+                return loaded, event_id
+        while True:
+            version = 0 if loaded is None else loaded.version
+            tail = self._states.tail(aggregate_id, version)
+            if version and (tail.mark or "").rpartition(" ")[2] != event_id:
+                return self._up_to(aggregate_id, None), ""
+            if tail.rows:
+                start = loaded or self._unborn_of(aggregate_id, tail.rows[0])
+                loaded = self._fold(aggregate_id, start, (tail.rows,), gaps=False)
+                event_id = tail.event_id
+            if not tail.more:
+                return loaded, event_id
+
     def _up_to(self, aggregate_id: str, version: int | None) -> Loaded[Any] | None:
         """The state after that version, or the newest; None where there is no event."""
         if self._snapshots is None or not self._snapshots.types:
@@ -173,8 +194,15 @@ class Repository:
         begun = self._snapshots.begin(aggregate_id, version)
         if begun.ignored is not None:
             return self._passed_over(aggregate_id, version, begun)
-        start = None
-        if begun.aggregate_type is not None:
+        loaded = self._begun(aggregate_id, begun)
+        if loaded is None or not begun.more:
+            return loaded
+        further = self.source.history(aggregate_id, after=loaded.version, to_version=version)
+        return self._fold(aggregate_id, loaded, further, gaps=False)
+
+    def _begun(self, aggregate_id: str, begun: Beginning) -> Loaded[Any] | None:
+        """The state after the rows that a fold begins with; None where there is none."""
+        if begun.version and begun.aggregate_type is not None:
             start = Loaded(
                 aggregate_id=aggregate_id,
                 aggregate_type=begun.aggregate_type,
@@ -183,12 +211,11 @@ class Repository:
                 source="snapshot",
                 generic=False,
             )
-        batches: Iterable[Sequence[HistoryRow]] = (begun.rows,) if begun.rows else ()
-        if begun.more:
-            last = begun.rows[-1][0]
-            further = self.source.history(aggregate_id, after=last, to_version=version)
-            batches = chain(batches, further)
-        return self._fold(aggregate_id, start, batches, gaps=False)
+        elif begun.rows:
+            start = self._unborn_of(aggregate_id, begun.rows[0])
+        else:
+            return None
+        return self._fold(aggregate_id, start, (begun.rows,) if begun.rows else (), gaps=False)
 
     def _passed_over(
         self, aggregate_id: str, version: int | None, begun: Beginning
@@ -255,6 +282,13 @@ class Repository:
     def _position(self, aggregate_id: str, version: int) -> int | None:
         found = self.source.events(aggregate_id, from_version=version, to_version=version)
         return next((event.position for event in found), None)
+
+    def _unborn_of(self, aggregate_id: str, first: HistoryRow) -> Loaded[Any]:
+        """The state before a row that has its aggregate's type and its own id where types are."""
+        kind = (
+            str(first[3]).rpartition(" ")[0] or self.source.aggregate(aggregate_id).aggregate_type
+        )
+        return self._unborn(aggregate_id, kind)
 
     def _unborn(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
         fold = self.fold_of(aggregate_type)

@@ -15,7 +15,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `domain` names the import paths of domains, separated by commas; there is no default.
     `prometheus_url` is where the dashboard asks for metrics; without it, it is the store.
-    `snapshots` off leaves them alone: loads replay, and none is taken. `metrics_folder` is where
+    `snapshots` off leaves them alone: loads replay, and none is taken. `cache` off keeps nothing at
+    hand; `redis_url` is where processes keep it together. `metrics_folder` is where
     the processes of a service keep their metrics together.
     """
 
@@ -24,6 +25,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     domain: str | None = None
     prometheus_url: str | None = None
     snapshots: bool = True
+    cache: bool = True
+    redis_url: str | None = None
     metrics_folder: str | None = None
 
     @classmethod
@@ -39,6 +42,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             domain=environment.get("EVENT_STORE_DOMAIN") or None,
             prometheus_url=environment.get("EVENT_STORE_PROMETHEUS_URL") or None,
             snapshots=_switch(environment, "EVENT_STORE_SNAPSHOTS"),
+            cache=_switch(environment, "EVENT_STORE_CACHE"),
+            redis_url=environment.get("EVENT_STORE_REDIS_URL") or None,
             # The name is prometheus_client's, which reads it when it is imported.
             metrics_folder=environment.get("PROMETHEUS_MULTIPROC_DIR") or None,
         )

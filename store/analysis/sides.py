@@ -8,8 +8,8 @@ from msgspec import Struct
 from store.analysis.document import document
 from store.analysis.stepping import Stepper
 from store.errors import ApplyFailed, SnapshotNotFound
-from store.records import Axis
-from store.repository import Loaded, Repository
+from store.records import Axis, Loaded
+from store.repository import Repository
 from store.snapshots import Snapshots
 
 Point: TypeAlias = int | datetime | None

@@ -14,7 +14,7 @@ from store.cli.program import FOUND, domain_option, store_option
 from store.domain import Domains
 from store.errors import ApplyFailed, InvalidDomain
 from store.folding import Step, changed_fields
-from store.repository import Loaded
+from store.records import Loaded
 
 ALIGNED = 100
 """How many rows are looked at for the columns' widths before they are printed."""

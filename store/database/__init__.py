@@ -118,6 +118,10 @@ class Database(Protocol):
         """Whether this is a copy that cannot tell who writes."""
         ...
 
+    def place(self) -> str:
+        """What tells this database from a copy of it, which has the same store id."""
+        ...
+
     def connect(self) -> AbstractContextManager[Connection]:
         """A connection in autocommit mode.
 

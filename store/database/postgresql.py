@@ -279,6 +279,16 @@ class PostgreSQL:
         [(is_replica,)] = self.rows("SELECT pg_is_in_recovery()", {})
         return bool(is_replica)
 
+    def place(self) -> str:
+        [(oid,)] = self.rows(
+            "SELECT oid::text FROM pg_database WHERE datname = current_database()", {}
+        )
+        try:
+            [(system,)] = self.rows("SELECT system_identifier::text FROM pg_control_system()", {})
+        except AccessDenied:  # some hosts keep it to themselves
+            system = ""
+        return f"{system} {oid}"
+
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         try:

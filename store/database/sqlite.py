@@ -1,5 +1,6 @@
 """SQLite: one writer at a time, in WAL mode, every commit synced."""
 
+import platform
 import random
 import sqlite3
 import threading
@@ -215,6 +216,10 @@ class SQLite:
 
     def is_replica(self) -> bool:
         return False
+
+    def place(self) -> str:
+        found = Path(self.engine.url.database or "").stat()
+        return f"{platform.node()} {found.st_dev} {found.st_ino}"
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

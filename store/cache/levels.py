@@ -1,0 +1,245 @@
+"""The way through both levels to the database, the same for all that is kept."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from hashlib import blake2b
+from math import isfinite
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol
+
+from store.cache.flights import Flights
+from store.cache.local import Entry, Local, Value
+from store.cache.tails import Tail, Tails
+from store.cache.writes import Writes
+from store.errors import EventStoreError, InvalidEvent
+from store.metrics import Level, Metrics
+
+if TYPE_CHECKING:
+    from store.cache.shared import Found, Shared
+
+
+class Answer(NamedTuple, Generic[Value]):
+    """What is newest, the level that had it, and how many events have been read in addition."""
+
+    value: Value
+    level: Level
+    more: int
+
+
+class Kind(Protocol[Value]):
+    """What is kept of aggregates: their states, or their histories."""
+
+    name: str
+
+    def tail(self, aggregate_id: str, version: int) -> Tail:
+        """What is stored from that version on."""
+        ...
+
+    def extended(self, aggregate_id: str, value: Value, tail: Tail) -> Value | None:
+        """The value with what came behind it; None where that is not to be kept.
+
+        Raises:
+            EventStoreError: it cannot be made of them.
+        """
+        ...
+
+    def fingerprints(self) -> Sequence[str]:
+        """Which code may have made a value that this code can use."""
+        ...
+
+    def encoded(self, value: Value) -> tuple[str, bytes] | None:
+        """Its fingerprint, and the bytes that it comes back from; None: it would not."""
+        ...
+
+    def decoded(self, aggregate_id: str, fingerprint: str, found: "Found") -> Value:
+        """What was encoded.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        ...
+
+
+class TwoLevels(Generic[Value]):
+    """The newest of each aggregate, of one kind. Safe to share between threads."""
+
+    def __init__(
+        self,
+        kind: Kind[Value],
+        tails: Tails,
+        writes: Writes,
+        metrics: Metrics,
+        shared: "Shared | None",
+    ) -> None:
+        self.local: Local[Value] = Local()
+        self._kind = kind
+        self._tails = tails
+        self._writes = writes
+        self._metrics = metrics
+        self._shared = shared
+        self._flights = Flights()
+
+    def newest(
+        self, aggregate_id: str, max_age: float | None, read: Callable[[], Value | None]
+    ) -> Answer[Value] | None:
+        """What is kept, as the database bears it out, or not older than `max_age` seconds.
+
+        Where nothing is, `read` reads it from the database, for one thread at a time; the answer is
+        None then, and what it returned is kept.
+        """
+        answer = self._from_here(aggregate_id, max_age)
+        if answer is not None:
+            return answer
+        with self._flights.alone(aggregate_id):
+            # Who was before this thread may have left what it wants.
+            answer = self._from_here(aggregate_id, max_age)
+            return answer or self._from_afar(aggregate_id, max_age, read)
+
+    def extend(self, aggregate_id: str, *, before: int, value: Value) -> None:
+        """Keep the value in place of that at version `before`, if that is kept here.
+
+        So it is known to be of the generation that the one before was read in.
+        """
+        kept = self.local.get(aggregate_id)
+        if kept is not None and kept.value.version == before:
+            self.local.put(aggregate_id, Entry(kept.generation, value, monotonic()))
+
+    def _from_here(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
+        kept = self.local.get(aggregate_id)
+        if kept is None:
+            return None
+        if max_age is not None and self._is_fresh(aggregate_id, kept, max_age):
+            return self._hit("l1", kept)
+        if max_age is not None and self._shared is not None:
+            return None  # another process may have asked the database meanwhile
+        return self._checked("l1", aggregate_id, kept)
+
+    def _from_afar(
+        self, aggregate_id: str, max_age: float | None, read: Callable[[], Value | None]
+    ) -> Answer[Value] | None:
+        found = self._found(aggregate_id)
+        if found and max_age is not None and self._is_fresh(aggregate_id, found[0], max_age):
+            self._metrics.looked("l1", self._kind.name, "miss")
+            self.local.put(aggregate_id, found[0])
+            return self._hit("l2", found[0])
+        kept, answer = self.local.get(aggregate_id), None
+        if kept and not (found and found[0].value.version > kept.value.version):
+            answer = self._checked("l1", aggregate_id, kept)
+        elif found:
+            answer = self._checked("l2", aggregate_id, *found)
+        if answer is None or answer.level == "l2":
+            self._metrics.looked("l1", self._kind.name, "miss")
+        if answer is None:
+            self._read(aggregate_id, read)
+        elif answer.more or max_age is not None:
+            self._share(aggregate_id)
+        return answer
+
+    def _hit(self, level: Level, kept: Entry[Value], more: int = 0) -> Answer[Value]:
+        self._metrics.looked(level, self._kind.name, "hit")
+        return Answer(kept.value, level, more)
+
+    def _is_fresh(self, aggregate_id: str, kept: Entry[Value], max_age: float) -> bool:
+        checked_at = kept.checked_at
+        recent = monotonic() - checked_at <= max_age
+        return recent and checked_at > self._writes.last(aggregate_id)
+
+    def _checked(
+        self, level: Level, aggregate_id: str, kept: Entry[Value], found: "Found | None" = None
+    ) -> Answer[Value] | None:
+        """What is kept and what has come since; None where the database does not bear it out."""
+        more = 0
+        while True:
+            started = monotonic()
+            tail = self._kind.tail(aggregate_id, kept.value.version)
+            if tail.mark != kept.mark:
+                self._drop(aggregate_id, kept, tail, found)
+                return None
+            if tail.rows:
+                value = self._extended(aggregate_id, kept.value, tail)
+                if value is None:
+                    self.local.drop(aggregate_id, kept)
+                    return None
+                kept, more = Entry(kept.generation, value, started), more + len(tail.rows)
+            if not tail.more:
+                break
+        kept.checked_at = started
+        if more or level == "l2":
+            self.local.put(aggregate_id, kept)
+        return self._hit(level, kept, more)
+
+    def _extended(self, aggregate_id: str, value: Value, tail: Tail) -> Value | None:
+        try:
+            return self._kind.extended(aggregate_id, value, tail)
+        except EventStoreError:
+            return None  # who reads all of it is told what is wrong
+
+    def _drop(
+        self, aggregate_id: str, kept: Entry[Value], tail: Tail, found: "Found | None"
+    ) -> None:
+        generation = (tail.mark or "").rpartition(" ")[0]
+        if found is not None and self._shared is not None:
+            self._shared.drop(self._kind.name, found.key, found.head)
+        else:
+            self._metrics.looked("l1", self._kind.name, "dropped")
+        if generation not in {"", kept.generation}:
+            self.local.renew(generation)
+        self.local.drop(aggregate_id, kept)
+
+    def _found(self, aggregate_id: str) -> "tuple[Entry[Value], Found] | None":
+        """What is kept in L2."""
+        if self._shared is None:
+            return None
+        generation = self._generation()
+        name, fingerprints = self._kind.name, self._kind.fingerprints()
+        keys = [self._key(generation, each, aggregate_id) for each in fingerprints]
+        found = self._shared.get(name, keys)
+        if found is None:
+            return None
+        try:
+            value = self._kind.decoded(aggregate_id, fingerprints[found.place], found)
+        except ValueError:
+            self._shared.drop(name, found.key, found.head)
+            return None
+        return Entry(generation, value, found.checked_at), found
+
+    def _read(self, aggregate_id: str, read: Callable[[], Value | None]) -> None:
+        # Before anything is read: what is erased meanwhile is then of a generation before.
+        generation, started = self._generation(), monotonic()
+        value = read()
+        if value is not None:
+            self.local.put(aggregate_id, Entry(generation, value, started))
+            self._share(aggregate_id)
+
+    def _share(self, aggregate_id: str) -> None:
+        """Put what is kept here into L2."""
+        kept = self.local.get(aggregate_id)
+        encoded = self._kind.encoded(kept.value) if kept and self._shared else None
+        if kept is None or self._shared is None or encoded is None:
+            return
+        fingerprint, body = encoded
+        key = self._key(kept.generation, fingerprint, aggregate_id)
+        version = kept.value.version
+        self._shared.put(self._kind.name, key, version, body, kept.checked_at)
+
+    def _key(self, generation: str, fingerprint: str, aggregate_id: str) -> str:
+        return f"{generation}@{self._place}:{self._kind.name}:{fingerprint}:{aggregate_id}"
+
+    def _generation(self) -> str:
+        if self.local.generation is None:
+            self.local.renew(self._tails.generation())
+        return self.local.generation or ""
+
+    @cached_property
+    def _place(self) -> str:
+        """A copied database is another store, though it does not know."""
+        return blake2b(self._tails.place().encode(), digest_size=4).hexdigest()
+
+
+def check_age(max_age: float | None) -> None:
+    """Raise `InvalidEvent` where it is no number of seconds."""
+    if max_age is None:
+        return
+    is_number = isinstance(max_age, int | float) and not isinstance(max_age, bool)
+    if not is_number or not isfinite(max_age) or max_age < 0:
+        raise InvalidEvent(f"max_age: {max_age!r} is not a number of seconds from 0")

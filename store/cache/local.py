@@ -1,0 +1,113 @@
+"""The first level: what this process keeps of the aggregates it used last."""
+
+from collections.abc import Callable
+from threading import Lock
+from time import monotonic
+from typing import Any, Generic, Protocol, TypeVar
+
+from cachetools import TTLCache
+from msgspec import Struct
+
+
+class Keepable(Protocol):
+    """What is known of an aggregate up to a version, and of the event there."""
+
+    @property
+    def version(self) -> int:
+        """The version of the last event in it."""
+        ...
+
+    @property
+    def event_id(self) -> str:
+        """The id of that event."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many bytes of JSON it takes."""
+        ...
+
+
+Value = TypeVar("Value", bound=Keepable)
+
+AGGREGATES = 100
+"""How many are kept, of each kind."""
+SECONDS = 60.0
+"""How long one is kept, from when something new of it was."""
+BYTES = 32 * 2**20
+"""How much JSON is kept, of each kind; as Python objects it is some times that."""
+LARGEST = BYTES // 8
+"""How much JSON one may have, so that a few large ones do not drive out all others."""
+_SHARE = BYTES // AGGREGATES
+
+
+class Entry(Struct, Generic[Value]):
+    """What is kept of an aggregate, and in which generation of the store it was read.
+
+    `checked_at` is the monotonic time up to which nothing newer was stored. Only it changes.
+    """
+
+    generation: str
+    value: Value
+    checked_at: float
+
+    @property
+    def mark(self) -> str:
+        """What the database says of the last event where it is still there."""
+        return f"{self.generation} {self.value.event_id}"
+
+
+def _weight(kept: Entry[Any]) -> int:
+    """Each takes at least its share, so that the one bound is both that of bytes and of number."""
+    size: int = kept.value.size
+    return max(size, _SHARE)
+
+
+class Local(Generic[Value]):
+    """The aggregates used last, by id, of one generation. Safe to share between threads."""
+
+    def __init__(self, timer: Callable[[], float] = monotonic) -> None:
+        self._lock = Lock()
+        self._generation: str | None = None
+        self._kept: TTLCache[str, Entry[Value]] = TTLCache(BYTES, SECONDS, timer, _weight)
+
+    def get(self, aggregate_id: str) -> Entry[Value] | None:
+        """What is kept of it."""
+        with self._lock:
+            return self._kept.get(aggregate_id)
+
+    def put(self, aggregate_id: str, kept: Entry[Value]) -> None:
+        """Keep it, but for what is too large, of another generation, or older than what is kept."""
+        with self._lock:
+            if kept.generation != self._generation:
+                return
+            found = self._kept.get(aggregate_id)
+            if kept.value.size > LARGEST:
+                self._kept.pop(aggregate_id, None)
+                return
+            if found is None or found.value.version <= kept.value.version:
+                self._kept[aggregate_id] = kept
+
+    def drop(self, aggregate_id: str, kept: Entry[Value] | None = None) -> None:
+        """Keep it no more; where it is given, only if it is still that one."""
+        with self._lock:
+            if kept is None or self._kept.get(aggregate_id) is kept:
+                self._kept.pop(aggregate_id, None)
+
+    def renew(self, generation: str) -> None:
+        """Keep nothing, and from now on only what is of that generation."""
+        with self._lock:
+            if generation != self._generation:
+                self._kept.clear()
+                self._generation = generation
+
+    @property
+    def generation(self) -> str | None:
+        """What is kept is of it; None as long as nobody has asked."""
+        return self._generation
+
+    @property
+    def size(self) -> int:
+        """How many bytes of JSON are kept."""
+        with self._lock:
+            return sum(kept.value.size for kept in self._kept.values())

@@ -1,0 +1,190 @@
+"""The second level: what the processes of a service keep together, in Redis.
+
+Redis may be slow, away, or full of something else: that costs time, and no answer.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from time import monotonic
+from typing import Any, NamedTuple
+
+from circuitbreaker import CircuitBreaker
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from store.errors import InvalidSetting
+from store.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+SECONDS = 300
+"""How long something is kept, from when the database last bore it out."""
+PATIENCE = 0.1
+"""Seconds that Redis may take to connect, and to answer."""
+FAILURES = 3
+"""After so many in a row Redis is left alone for a while."""
+REST = 5
+"""Seconds."""
+LARGEST = 2**20
+"""Bytes; what is larger takes Redis longer than the others should wait."""
+
+_DIGITS = 20
+_HEAD = _DIGITS + 16
+"""A value begins with its version, in digits, and a digest of its key and all the rest."""
+
+# Redis 6.2 knows no functions; a script is one round trip, and nothing comes in between.
+_GET = """
+    for index, key in ipairs(KEYS) do
+        local value = redis.pcall('GET', key)
+        if type(value) == 'string' then
+            return {index - 1, value, redis.call('PTTL', key)}
+        elseif type(value) == 'table' then
+            redis.call('UNLINK', key)
+        end
+    end
+    return {}
+"""
+_SET_IF_NEWER = """
+    local kept = redis.pcall('GETRANGE', KEYS[1], 0, 19)
+    if type(kept) == 'string' and #kept == 20 and not string.find(kept, '%D') and kept > ARGV[1]
+    then
+        return 0
+    end
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+    return 1
+"""
+_DROP = """
+    if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) == ARGV[1] then
+        return redis.call('UNLINK', KEYS[1])
+    end
+    return 0
+"""
+
+
+class Found(NamedTuple):
+    """A value, which of the keys asked for it is, and its head.
+
+    `checked_at` is the monotonic time up to which nothing newer was stored.
+    """
+
+    place: int
+    key: str
+    version: int
+    body: bytes
+    head: bytes
+    checked_at: float
+
+
+class Shared:
+    """Values in Redis by key, each of a version. Safe to share between threads.
+
+    Raises:
+        InvalidSetting: the URL is none.
+    """
+
+    def __init__(self, url: str, metrics: Metrics) -> None:
+        self.client = connect(url)
+        self._metrics = metrics
+        self._circuit = CircuitBreaker(FAILURES, REST, (RedisError, OSError))
+        self._is_away = False
+        register = self.client.register_script
+        self._get, self._set, self._drop = map(register, (_GET, _SET_IF_NEWER, _DROP))
+
+    def get(self, kind: str, keys: Sequence[str]) -> Found | None:
+        """The value of the first of the keys that has one."""
+        started = monotonic()
+        answer = self._ask(kind, lambda: self._get(keys=keys))
+        if not answer:
+            if answer is not None:
+                self._metrics.looked("l2", kind, "miss")
+            return None
+        index, value, left = answer
+        self._metrics.moved("read", len(value))
+        key, head, body = keys[index], value[:_HEAD], value[_HEAD:]
+        if head != _head(key, _version(head), body):
+            self.drop(kind, key, head)
+            return None
+        # Where somebody else has set how long it is kept, nobody knows how old it is.
+        age = SECONDS - left / 1_000 if 0 <= left <= 1_000 * SECONDS else SECONDS
+        return Found(index, key, _version(head), body, head, started - age)
+
+    def put(self, kind: str, key: str, version: int, body: bytes, checked_at: float) -> None:
+        """Keep a value that is as new as that, but where a newer version is kept."""
+        left = round(1_000 * (SECONDS - (monotonic() - checked_at)))
+        if left <= 0 or len(body) > LARGEST:
+            return
+        value = _head(key, version, body) + body
+        if self._ask(kind, lambda: self._set(keys=[key], args=[value[:_DIGITS], value, left])):
+            self._metrics.moved("written", len(value))
+
+    def drop(self, kind: str, key: str, head: bytes) -> None:
+        """Keep a value no more that begins like that: it is not what the database bears out."""
+        self._metrics.looked("l2", kind, "dropped")
+        self._ask(kind, lambda: self._drop(keys=[key], args=[head]))
+
+    def is_away(self) -> bool:
+        """Whether Redis is left alone just now, as it did not answer."""
+        return self._is_away and self._circuit.opened
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def _ask(self, kind: str, question: Callable[[], Any]) -> Any:
+        if self._circuit.opened:
+            return None
+        try:
+            with self._circuit:
+                answer = question()
+        except (RedisError, OSError) as error:
+            self._failed(kind, error)
+            return None
+        if self._is_away:
+            self._is_away = False
+            _log.warning("Redis answers again")
+        return answer
+
+    def _failed(self, kind: str, error: Exception) -> None:
+        self._metrics.looked("l2", kind, "error")
+        if self._circuit.opened and not self._is_away:
+            self._is_away = True
+            _log.warning("Redis is left alone, and asked again every %d s: %s", REST, error)
+        elif not self._is_away:
+            _log.warning("Redis did not answer: %s", error)
+
+
+def connect(url: str) -> "Redis":
+    """A client of the Redis at a URL; it is not asked yet.
+
+    Raises:
+        InvalidSetting: it is no URL of one.
+    """
+    try:
+        client = Redis.from_url(
+            url,
+            socket_timeout=PATIENCE,
+            socket_connect_timeout=PATIENCE,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+        )
+    except (ValueError, TypeError) as error:
+        raise InvalidSetting(f"EVENT_STORE_REDIS_URL: {error}") from None
+    return client
+
+
+def _version(head: bytes) -> int:
+    digits = head[:_DIGITS]
+    return int(digits) if digits.isdigit() and len(digits) == _DIGITS else -1
+
+
+def _head(key: str, version: int, body: bytes) -> bytes:
+    digits = b"%020d" % max(version, 0)
+    digest = blake2b(digits, digest_size=_HEAD - _DIGITS)
+    digest.update(key.encode())
+    digest.update(b"\0")
+    digest.update(body)
+    return digits + digest.digest()
