@@ -63,7 +63,7 @@ def test_the_role_appends_reads_and_follows(service: Hindsight) -> None:
 
 def test_the_role_takes_and_uses_snapshots(role: str, postgres_url: str) -> None:
     url = postgres_url.replace("postgres@", f"{quote(role)}@")
-    with Hindsight(url, domain="users:domain") as service:
+    with Hindsight(url, domain="users:domain", cache=False) as service:
         create = CreateUser(
             username="ada",
             email="ada@a.example",

@@ -218,20 +218,48 @@ def test_an_event_that_cannot_be_read_fails_the_replay(
 
 
 def test_snapshots_are_hit_missed_taken_and_found_invalid(
-    bank: Hindsight, registry: CollectorRegistry
+    store_url: str, registry: CollectorRegistry
 ) -> None:
     name = "event_store_snapshot_loads_total"
-    bank.execute("a", Draw(1))
-    assert value(registry, name, result="miss") == 1
+    with Hindsight(store_url, domain=BANK, metrics=Metrics(registry), cache=False) as bank:
+        bank.execute("a", Draw(1))
+        assert value(registry, name, result="miss") == 1
+        bank.append("account", "a", drawn(3), expected=any_())
+        bank.execute("a", Draw(1))
+        assert value(registry, "event_store_snapshots_taken_total") == 1
+        bank.load("a")
+        assert value(registry, name, result="hit") == 1
+        with bank.database.transaction() as connection:
+            connection.execute(text("UPDATE snapshots SET digest = 'x'"))
+        bank.load("a")
+        assert value(registry, name, result="invalid") == 1
+
+
+def test_what_the_cache_had_is_counted(
+    bank: Hindsight, registry: CollectorRegistry, store_url: str
+) -> None:
+    def lookups(result: str, kind: str = "state") -> float | None:
+        labels = {"level": "l1", "kind": kind, "result": result}
+        return value(registry, "event_store_cache_lookups_total", **labels)
+
     bank.append("account", "a", drawn(3), expected=any_())
-    bank.execute("a", Draw(1))
-    assert value(registry, "event_store_snapshots_taken_total") == 1
-    bank.load("a")
-    assert value(registry, name, result="hit") == 1
+    snapshots = "event_store_snapshot_loads_total"
+    before = value(registry, snapshots, result="miss")
+    for _ in range(3):
+        bank.load("a")
+    bank.load("a", max_age=60)
+    assert (lookups("miss"), lookups("hit"), lookups("dropped")) == (1, 3, 0)
+    assert value(registry, snapshots, result="miss") == (before or 0) + 1
+    assert value(registry, "event_replay_requests_total", success="true") == 4
+    list(bank.events("a")), list(bank.events("a"))
+    assert (lookups("miss", "history"), lookups("hit", "history")) == (1, 1)
+    size = value(registry, "event_store_cache_bytes")
+    assert size is not None
+    assert size > sum(len(event.raw_data) for event in bank.events("a"))
     with bank.database.transaction() as connection:
-        connection.execute(text("UPDATE snapshots SET digest = 'x'"))
+        connection.execute(text("UPDATE store_info SET epoch = epoch + 1"))
     bank.load("a")
-    assert value(registry, name, result="invalid") == 1
+    assert (lookups("miss"), lookups("hit"), lookups("dropped")) == (2, 3, 1)
 
 
 def test_states_as_of_a_time_begin_at_no_snapshot(

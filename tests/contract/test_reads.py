@@ -668,7 +668,7 @@ def test_a_reader_backward_is_not_disturbed_by_appends(store: Hindsight) -> None
 def test_a_history_may_grow_while_it_is_read(store: Hindsight) -> None:
     read = 0
     store.append("user", "u", [NewEvent("E", 1), NewEvent("E", 2)], expected=any_())
-    for event in store.events("u", batch_size=2):
+    for event in store.log.events("u", batch_size=2):
         read += 1
         assert event.version == read
         if read <= 7:

@@ -64,7 +64,7 @@ def test_it_comes_from_all_events_even_where_an_earlier_one_is_wrong(
 ) -> None:
     fill(store_url, 150)
     run("snapshot", "user-0")
-    with Hindsight(store_url, domain=users.domain) as store:
+    with Hindsight(store_url, domain=users.domain, cache=False) as store:
         right = store.load("user-0").state
         fold = users.domain.aggregates[0]
         wrong = type(right)(email="mallory@a.example")

@@ -241,7 +241,7 @@ def test_events_appended_between_the_snapshot_and_the_rest_of_a_long_tail_count(
     store_url: str, monkeypatch: pytest.MonkeyPatch, background: ThreadPoolExecutor
 ) -> None:
     monkeypatch.setattr("store.snapshots.HISTORY_BATCH", 4)
-    with Hindsight(store_url, domain=DOMAINS[0]) as store:
+    with Hindsight(store_url, domain=DOMAINS[0], cache=False) as store:
         store.execute("a", Add((1, 1, 1)))
         events = [NewEvent("Added", {"number": 1}) for _ in range(4)]
         store.append("total", "a", events, expected=any_())
@@ -292,7 +292,7 @@ def test_a_snapshot_written_late_is_of_its_own_version(
 def test_an_upgrade_between_an_append_and_its_snapshot_is_kept_apart(
     store_url: str, monkeypatch: pytest.MonkeyPatch, background: ThreadPoolExecutor
 ) -> None:
-    old, new = (Hindsight(store_url, domain=each) for each in DOMAINS[:2])
+    old, new = (Hindsight(store_url, domain=each, cache=False) for each in DOMAINS[:2])
     gate = Gate()
     keep = Snapshots.keep
 

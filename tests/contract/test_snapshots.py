@@ -59,6 +59,7 @@ def opened(store_url: str) -> Iterator[Open]:
     stores: list[Hindsight] = []
 
     def open_store(domain: Domain | None = None, **options: Any) -> Hindsight:
+        options = {"cache": False} | options  # nothing but snapshots spares a replay
         stores.append(Hindsight(store_url, domain=domain or numbers(), **options))
         return stores[-1]
 
