@@ -10,7 +10,7 @@ import pytest
 
 from store import Hindsight, migrate
 from tests import chromium, servers
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, RedisServer
 
 _TEMPLATE = "template_store"
 
@@ -93,6 +93,20 @@ def measured(request: pytest.FixtureRequest) -> bool:
     What a part does, the wrapped one does: tests of parts that are wrapped run with both.
     """
     return bool(request.param)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The session's Redis; tests that stop or break one take `own_redis`."""
+    with servers.redis() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """An empty Redis for one test to kill, suspend and fill with garbage."""
+    with servers.redis() as server:
+        yield server
 
 
 @pytest.fixture

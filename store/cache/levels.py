@@ -1,8 +1,6 @@
 """The way through both levels to the database, the same for all that is kept."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from hashlib import blake2b
 from math import isfinite
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol
@@ -105,6 +103,7 @@ class TwoLevels(Generic[Value]):
             self.local.put(aggregate_id, Entry(kept.generation, value, monotonic()))
 
     def _from_here(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
+        self.local.renew(self._tails.generation)
         kept = self.local.get(aggregate_id)
         if kept is None:
             return None
@@ -183,14 +182,14 @@ class TwoLevels(Generic[Value]):
         else:
             self._metrics.looked("l1", self._kind.name, "dropped")
         if generation not in {"", kept.generation}:
-            self.local.renew(generation)
+            self._tails.renew(generation)
         self.local.drop(aggregate_id, kept)
 
     def _found(self, aggregate_id: str) -> "tuple[Entry[Value], Found] | None":
         """What is kept in L2."""
         if self._shared is None:
             return None
-        generation = self._generation()
+        generation = self._tails.generation
         name, fingerprints = self._kind.name, self._kind.fingerprints()
         keys = [self._key(generation, each, aggregate_id) for each in fingerprints]
         found = self._shared.get(name, keys)
@@ -205,7 +204,7 @@ class TwoLevels(Generic[Value]):
 
     def _read(self, aggregate_id: str, read: Callable[[], Value | None]) -> None:
         # Before anything is read: what is erased meanwhile is then of a generation before.
-        generation, started = self._generation(), monotonic()
+        generation, started = self._tails.generation, monotonic()
         value = read()
         if value is not None:
             self.local.put(aggregate_id, Entry(generation, value, started))
@@ -223,17 +222,7 @@ class TwoLevels(Generic[Value]):
         self._shared.put(self._kind.name, key, version, body, kept.checked_at)
 
     def _key(self, generation: str, fingerprint: str, aggregate_id: str) -> str:
-        return f"{generation}@{self._place}:{self._kind.name}:{fingerprint}:{aggregate_id}"
-
-    def _generation(self) -> str:
-        if self.local.generation is None:
-            self.local.renew(self._tails.generation())
-        return self.local.generation or ""
-
-    @cached_property
-    def _place(self) -> str:
-        """A copied database is another store, though it does not know."""
-        return blake2b(self._tails.place().encode(), digest_size=4).hexdigest()
+        return f"{generation}@{self._tails.place}:{self._kind.name}:{fingerprint}:{aggregate_id}"
 
 
 def check_age(max_age: float | None) -> None:

@@ -95,16 +95,11 @@ class Local(Generic[Value]):
                 self._kept.pop(aggregate_id, None)
 
     def renew(self, generation: str) -> None:
-        """Keep nothing, and from now on only what is of that generation."""
-        with self._lock:
-            if generation != self._generation:
+        """From now on keep only what is of that generation."""
+        if generation != self._generation:
+            with self._lock:
                 self._kept.clear()
                 self._generation = generation
-
-    @property
-    def generation(self) -> str | None:
-        """What is kept is of it; None as long as nobody has asked."""
-        return self._generation
 
     @property
     def size(self) -> int:

@@ -1,6 +1,8 @@
 """What is stored from a version on, and whether the event there is the one that is meant."""
 
 from collections.abc import Sequence
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 from msgspec import Struct
@@ -35,6 +37,7 @@ class Tails:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._generation: str | None = None
         self._history = self._sql(
             f"version, event_type, CASE WHEN version > {database.bind('version')}"
             f" THEN {database.json('data')} END",
@@ -42,14 +45,22 @@ class Tails:
         )
         self._events = self._sql(database.event_columns)
 
+    @property
     def generation(self) -> str:
-        """The store's generation now."""
-        [(generation,)] = self._database.rows(_GENERATION, {})
-        return str(generation)
+        """The store's generation, as somebody read it last."""
+        if self._generation is None:
+            [(generation,)] = self._database.rows(_GENERATION, {})
+            self._generation = str(generation)
+        return self._generation
 
+    def renew(self, generation: str) -> None:
+        """The store is of that generation now."""
+        self._generation = generation
+
+    @cached_property
     def place(self) -> str:
-        """What tells this database from a copy of it."""
-        return self._database.place()
+        """What tells this database from a copy of it, which does not know that it is one."""
+        return blake2b(self._database.place().encode(), digest_size=4).hexdigest()
 
     def history(self, aggregate_id: str, version: int) -> Tail:
         """The tail as `HistoryRow`s; in the fourth column they have their event's id.

@@ -1,7 +1,7 @@
 """The first level of the cache: whatever it holds, a load answers as one without it would."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,61 +9,12 @@ import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, text
 
-from store import Aggregate, CommandRejected, Domain, Hindsight, NewEvent, any_, exact
+from store import Aggregate, CommandRejected, Domain, Hindsight, NewEvent, exact
 from store.errors import AggregateNotFound, ApplyFailed, InvalidEvent, VersionConflict
 from tests.statements import round_trips
+from tests.totals import Add, Added, Loose, Total, add, note, numbers, put, undo, unguard
 
 Open = Callable[..., Hindsight]
-
-
-class Added(Struct, frozen=True):
-    number: int
-
-
-class Total(Struct, frozen=True):
-    total: int = 0
-    last: tuple[int, ...] = ()
-
-
-class Loose(Struct, frozen=True):
-    """A state that a caller could change."""
-
-    numbers: list[int] = []
-
-
-class Add(Struct, frozen=True):
-    number: int
-
-    def decide(self, state: Any) -> Sequence[Struct]:
-        del state
-        if self.number < 0:
-            raise CommandRejected("less than nothing")
-        return [Added(self.number)] if self.number else []
-
-    def recorded(self) -> Mapping[str, Any]:
-        return {}
-
-
-def add(state: Total, event: Added) -> Total:
-    if event.number == 13:
-        raise ValueError("unlucky")
-    return Total(state.total + event.number, (*state.last, event.number)[-3:])
-
-
-def note(state: Loose, event: Added) -> Loose:
-    return Loose([*state.numbers, event.number])
-
-
-def numbers(every: int | None = None, *, initial: Struct | None = None, apply: Any = add) -> Domain:
-    total: Aggregate[Any] = Aggregate(
-        "total",
-        initial=initial or Total(),
-        events=[Added],
-        apply=apply,
-        commands=[Add],
-        snapshot_every=every,
-    )
-    return Domain("numbers", aggregates=[total])
 
 
 @pytest.fixture(params=[None, 2], ids=["replays", "snapshots"])
@@ -98,33 +49,6 @@ def store(opened: Open, every: int | None) -> Hindsight:
 def other(opened: Open) -> Hindsight:
     """What another process does, without a cache of its own."""
     return opened(cache=False)
-
-
-def put(store: Hindsight, *added: int, aggregate_id: str = "a") -> None:
-    events = [NewEvent("Added", {"number": number}) for number in added]
-    store.append("total", aggregate_id, events, expected=any_())
-
-
-def unguard(connection: Connection) -> None:
-    """Let events be changed."""
-    if connection.dialect.name == "sqlite":
-        for guard in ("events_no_update", "events_no_delete"):
-            connection.execute(text(f"DROP TRIGGER IF EXISTS {guard}"))
-    else:
-        connection.execute(text("ALTER TABLE events DISABLE TRIGGER USER"))
-
-
-def undo(store: Hindsight, *, after: int, aggregate_id: str = "a") -> None:
-    """What a backup from before those events does when it is restored."""
-    named = {"id": aggregate_id, "after": after}
-    with store.database.transaction() as connection:
-        unguard(connection)
-        for table in ("events", "snapshots"):
-            sql = f"DELETE FROM {table} WHERE aggregate_id = :id AND version > :after"
-            connection.execute(text(sql), named)
-        connection.execute(
-            text("UPDATE aggregates SET version = :after WHERE aggregate_id = :id"), named
-        )
 
 
 def test_what_was_loaded_is_loaded_again_with_one_look_at_the_end(
