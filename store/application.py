@@ -169,18 +169,20 @@ class Hindsight:
             metrics=self.metrics,
         )
 
+    def _parts(self, *, enabled: bool, writable: bool) -> tuple[Snapshots, Repository]:
+        database, log, domains = self.database, self.log, self.domains
+        if not self.measured:
+            bare = Snapshots(database, domains, enabled=enabled)
+            return bare, Repository(log, domains, bare, writable=writable, cache=self.cache)
+        metrics = self.metrics
+        snapshots = MeasuredSnapshots(database, domains, enabled=enabled, metrics=metrics)
+        return snapshots, MeasuredRepository(
+            log, domains, snapshots, writable=writable, cache=self.cache, metrics=metrics
+        )
+
     def _wire(self, *, enabled: bool, writable: bool, on_conflict: ConflictHook | None) -> None:
         log, metrics, domains = self.log, self.metrics, self.domains
-        self.snapshots = Snapshots(self.database, domains, enabled=enabled)
-        cache = self.cache
-        self.repository = Repository(log, domains, self.snapshots, writable=writable, cache=cache)
-        if self.measured:
-            self.snapshots = MeasuredSnapshots(
-                self.database, domains, enabled=enabled, metrics=metrics
-            )
-            self.repository = MeasuredRepository(
-                log, domains, self.snapshots, writable=writable, cache=cache, metrics=metrics
-            )
+        self.snapshots, self.repository = self._parts(enabled=enabled, writable=writable)
         self.recorder: Recorder | None = None
         if self.measured and writable:
             snapshots = Snapshots(self._aside, domains, enabled=enabled)

@@ -49,7 +49,7 @@ Found: TypeAlias = Literal["hit", "miss", "invalid"]
 """What a load found of a snapshot."""
 Level: TypeAlias = Literal["l1", "l2"]
 """Of the cache: what the process keeps itself, or in Redis."""
-Looked: TypeAlias = Literal["hit", "miss", "dropped", "error"]
+LookupResult: TypeAlias = Literal["hit", "miss", "dropped", "error"]
 """What a level of the cache had; dropped: something that the database does not bear out."""
 Moved: TypeAlias = Literal["read", "written"]
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
@@ -130,12 +130,12 @@ class Held(NamedTuple):
     is_redis_away: bool
 
 
-class Sought(NamedTuple):
+class Lookup(NamedTuple):
     """Something looked up in the cache."""
 
     level: Level
     kind: str
-    result: Looked
+    result: LookupResult
 
 
 class Metrics:
@@ -156,7 +156,7 @@ class Metrics:
         self._met: deque[Met] = deque()
         self._attempts: deque[float] = deque()
         self._snapshots: deque[bool] = deque()
-        self._sought: deque[Sought] = deque()
+        self._looked_up: deque[Lookup] = deque()
         # Asked first of all in the registry: so what waits is counted before anything is told.
         self._gauges = _Gauges(self.count)
         self._watched: list[Callable[[], Held]] = []
@@ -242,10 +242,10 @@ class Metrics:
             *("level", "kind", "result"),
         )
         self._lookups = {
-            Sought(level, kind, result): found.labels(level, kind, result)
+            Lookup(level, kind, result): found.labels(level, kind, result)
             for level in get_args(Level)
             for kind in ("state", "history")
-            for result in get_args(Looked)
+            for result in get_args(LookupResult)
             if (level, result) != ("l1", "error")
         }
         moved = self._counter(
@@ -294,9 +294,9 @@ class Metrics:
         """A snapshot was taken, or could not be."""
         self._leave(self._snapshots, kept)
 
-    def looked(self, level: Level, kind: str, result: Looked) -> None:
+    def looked_up(self, lookup: Lookup) -> None:
         """Something was looked up in the cache."""
-        self._leave(self._sought, Sought(level, kind, result))
+        self._leave(self._looked_up, lookup)
 
     def moved(self, direction: Moved, size: int) -> None:
         """So many bytes went from Redis, or to it."""
@@ -321,8 +321,8 @@ class Metrics:
                 self._count_replayed(_taken(self._replayed))
             if self._met or self._attempts or self._snapshots:
                 self._count_commands()
-            for sought, times in Counts(_taken(self._sought)).items():
-                self._lookups[sought].inc(times)
+            for lookup, times in Counts(_taken(self._looked_up)).items():
+                self._lookups[lookup].inc(times)
             watched = [watch() for watch in tuple(self._watched)]
             self._pool.set(sum(each.connections for each in watched))
             self._cached.set(sum(each.cached_bytes for each in watched))

@@ -178,12 +178,11 @@ class Repository:
         while True:
             version = 0 if loaded is None else loaded.version
             tail = self._states.tail(aggregate_id, version)
-            if version and (tail.mark or "").rpartition(" ")[2] != event_id:
+            if version and tail.at != event_id:
                 return self._up_to(aggregate_id, None), ""
             if tail.rows:
-                start = loaded or self._unborn_of(aggregate_id, tail.rows[0])
-                loaded = self._fold(aggregate_id, start, (tail.rows,), gaps=False)
-                event_id = tail.event_id
+                loaded = self._fold(aggregate_id, loaded, (tail.rows,), gaps=False)
+                event_id = tail.last
             if not tail.more:
                 return loaded, event_id
 
@@ -202,7 +201,8 @@ class Repository:
 
     def _begun(self, aggregate_id: str, begun: Beginning) -> Loaded[Any] | None:
         """The state after the rows that a fold begins with; None where there is none."""
-        if begun.version and begun.aggregate_type is not None:
+        start = None
+        if begun.aggregate_type is not None:
             start = Loaded(
                 aggregate_id=aggregate_id,
                 aggregate_type=begun.aggregate_type,
@@ -211,10 +211,6 @@ class Repository:
                 source="snapshot",
                 generic=False,
             )
-        elif begun.rows:
-            start = self._unborn_of(aggregate_id, begun.rows[0])
-        else:
-            return None
         return self._fold(aggregate_id, start, (begun.rows,) if begun.rows else (), gaps=False)
 
     def _passed_over(
@@ -282,13 +278,6 @@ class Repository:
     def _position(self, aggregate_id: str, version: int) -> int | None:
         found = self.source.events(aggregate_id, from_version=version, to_version=version)
         return next((event.position for event in found), None)
-
-    def _unborn_of(self, aggregate_id: str, first: HistoryRow) -> Loaded[Any]:
-        """The state before a row that has its aggregate's type and its own id where types are."""
-        kind = (
-            str(first[3]).rpartition(" ")[0] or self.source.aggregate(aggregate_id).aggregate_type
-        )
-        return self._unborn(aggregate_id, kind)
 
     def _unborn(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
         fold = self.fold_of(aggregate_type)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -31,7 +31,7 @@ from store.domain import Aggregate, Domains
 from store.errors import SnapshotAhead, SnapshotRefused
 from store.folding import HistoryRow
 from store.identifiers import is_storable
-from store.reader import HISTORY_BATCH
+from store.reader import HISTORY_BATCH, HISTORY_COLUMNS
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +41,6 @@ UNSEEN = timedelta(days=7)
 """After so long without a process that has their fold, snapshots are pruned."""
 _NOTED_FOR = 3_600.0
 _BATCH = 1_000
-_BEHIND = """
-    version, event_type, data,
-    CASE WHEN version = 1 THEN aggregate_type || ' ' ELSE '' END || CAST(event_id AS text),
-    event_version
-"""
 _OF_A_SNAPSHOT = 0
 """What stands in the place of a row's schema version where it is a snapshot's."""
 
@@ -139,11 +134,11 @@ class Snapshots:
             parameters["to"] = self._database.value(to_version)
         found, rows = self._front(parameters, bounded=to_version is not None)
         more = len(rows) == HISTORY_BATCH
-        event_id = str(rows[-1][3]).rpartition(" ")[2] if rows else ""
+        event_id = rows[-1][-1] if rows else ""
+        rows = [row[:-1] for row in rows]
         if found is None:
             return Beginning(rows=rows, more=more, event_id=event_id)
-        version, names, state, marked, _ = found
-        last_event, _, last_id = marked.partition(" ")
+        version, names, state, last_event, _, last_id = found
         if last_event == "missing":
             raise self._ahead(aggregate_id, version)
         fingerprint, _, digest = names.partition(" ")
@@ -166,11 +161,11 @@ class Snapshots:
 
     def _front(
         self, parameters: dict[str, Any], *, bounded: bool
-    ) -> tuple[Row | None, Sequence[HistoryRow]]:
-        """The snapshot's row, if there is one, and the events' rows behind it."""
+    ) -> tuple[Row | None, Sequence[Any]]:
+        """The snapshot's row, if there is one, and the events' rows behind it, with their ids."""
         database, sql = self._database, self._begin_sql[bounded]
         if database.is_remote:
-            rows = cast("list[HistoryRow]", database.rows(sql.both, parameters))
+            rows = database.rows(sql.both, parameters)
             of_snapshot = bool(rows) and rows[0][4] == _OF_A_SNAPSHOT
             return (rows[0], rows[1:]) if of_snapshot else (None, rows)
         # Nobody is waited for, and the simpler the statements the quicker. What is appended between
@@ -178,7 +173,7 @@ class Snapshots:
         found = database.rows(sql.snapshot, parameters)
         front = found[0] if found else None
         behind = parameters | {"after": front[0] if front else 0}
-        return front, cast("list[HistoryRow]", database.rows(sql.behind, behind))
+        return front, database.rows(sql.behind, behind)
 
     def keep_if_due(
         self, aggregate: Aggregate[Any], aggregate_id: str, *, before: int, version: int, state: Any
@@ -402,14 +397,13 @@ class Snapshots:
         snapshot = f"""
             SELECT n.version, n.fingerprint || ' ' || n.digest, {self._database.json("n.state")},
                 CASE WHEN e.digest IS NULL THEN 'missing'
-                    WHEN e.digest = n.event_digest THEN 'stored ' || CAST(e.event_id AS text)
-                    ELSE 'another' END,
-                {_OF_A_SNAPSHOT}
+                    WHEN e.digest = n.event_digest THEN 'stored' ELSE 'another' END,
+                {_OF_A_SNAPSHOT}, CAST(e.event_id AS text)
             FROM {{newest}} AS n
             LEFT JOIN events AS e ON e.aggregate_id = {bind("id")} AND e.version = n.version
         """  # noqa: S608 (placeholders)
         behind = f"""
-            SELECT {_BEHIND} FROM events
+            SELECT {HISTORY_COLUMNS}, CAST(event_id AS text) FROM events
             WHERE aggregate_id = {bind("id")} {until} AND version > {{after}}
             ORDER BY version LIMIT {bind("size")}
         """  # noqa: S608 (placeholders)

@@ -183,7 +183,8 @@ class Histories:
             begun.extend(islice(stored, EVENTS + 1))
             return kept_history(begun)
 
-        answer = levels.newest(aggregate_id, max_age, read)
+        answer = levels.at_hand(aggregate_id, max_age)
+        answer = answer or levels.newest(aggregate_id, max_age, read)
         if answer is not None:
             yield from map(_given, answer.value.events)
         else:
@@ -200,8 +201,7 @@ class Histories:
         *,
         backward: bool,
     ) -> Iterator[Event]:
-        kept = levels.local.get(aggregate_id)
-        answer = kept and levels.newest(aggregate_id, max_age, lambda: None)
+        answer = levels.at_hand(aggregate_id, max_age)
         if answer is None:
             yield from stored
             return

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from math import isfinite
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, get_args
 
 from store.cache.flights import Flights
 from store.cache.local import Entry, Local, Value
-from store.cache.tails import Tail, Tails
+from store.cache.tails import Generation, Tail, Tails
 from store.cache.writes import Writes
 from store.errors import EventStoreError, InvalidEvent
-from store.metrics import Level, Metrics
+from store.metrics import Level, Lookup, LookupResult, Metrics
 
 if TYPE_CHECKING:
     from store.cache.shared import Found, Shared
@@ -76,21 +76,39 @@ class TwoLevels(Generic[Value]):
         self._metrics = metrics
         self._shared = shared
         self._flights = Flights()
+        self._lookups = {
+            (level, result): Lookup(level, kind.name, result)
+            for level in get_args(Level)
+            for result in get_args(LookupResult)
+        }
+
+    def at_hand(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
+        """What this process keeps, as the database bears it out, or not older than `max_age` s.
+
+        None where it keeps nothing; or nothing so new, and other processes may.
+        """
+        now = monotonic()
+        kept = self.local.get(aggregate_id, self._tails.generation, now)
+        if kept is None:
+            return None
+        if max_age is not None:
+            if self._is_fresh(aggregate_id, kept, max_age, now):
+                return self._hit("l1", kept)
+            if self._shared is not None:
+                return None
+        return self._checked("l1", aggregate_id, kept)
 
     def newest(
         self, aggregate_id: str, max_age: float | None, read: Callable[[], Value | None]
     ) -> Answer[Value] | None:
-        """What is kept, as the database bears it out, or not older than `max_age` seconds.
+        """What is kept anywhere, where it was not `at_hand`.
 
         Where nothing is, `read` reads it from the database, for one thread at a time; the answer is
         None then, and what it returned is kept.
         """
-        answer = self._from_here(aggregate_id, max_age)
-        if answer is not None:
-            return answer
         with self._flights.alone(aggregate_id):
             # Who was before this thread may have left what it wants.
-            answer = self._from_here(aggregate_id, max_age)
+            answer = self.at_hand(aggregate_id, max_age)
             return answer or self._from_afar(aggregate_id, max_age, read)
 
     def extend(self, aggregate_id: str, *, before: int, value: Value) -> None:
@@ -98,36 +116,27 @@ class TwoLevels(Generic[Value]):
 
         So it is known to be of the generation that the one before was read in.
         """
-        kept = self.local.get(aggregate_id)
+        now = monotonic()
+        kept = self.local.get(aggregate_id, self._tails.generation, now)
         if kept is not None and kept.value.version == before:
-            self.local.put(aggregate_id, Entry(kept.generation, value, monotonic()))
-
-    def _from_here(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
-        self.local.renew(self._tails.generation)
-        kept = self.local.get(aggregate_id)
-        if kept is None:
-            return None
-        if max_age is not None and self._is_fresh(aggregate_id, kept, max_age):
-            return self._hit("l1", kept)
-        if max_age is not None and self._shared is not None:
-            return None  # another process may have asked the database meanwhile
-        return self._checked("l1", aggregate_id, kept)
+            self.local.put(aggregate_id, Entry(kept.generation, value, now, now))
 
     def _from_afar(
         self, aggregate_id: str, max_age: float | None, read: Callable[[], Value | None]
     ) -> Answer[Value] | None:
-        found = self._found(aggregate_id)
-        if found and max_age is not None and self._is_fresh(aggregate_id, found[0], max_age):
-            self._metrics.looked("l1", self._kind.name, "miss")
+        found, now = self._found(aggregate_id), monotonic()
+        if found and max_age is not None and self._is_fresh(aggregate_id, found[0], max_age, now):
+            self._metrics.looked_up(self._lookups["l1", "miss"])
             self.local.put(aggregate_id, found[0])
             return self._hit("l2", found[0])
-        kept, answer = self.local.get(aggregate_id), None
+        kept = self.local.get(aggregate_id, self._tails.generation, now)
+        answer = None
         if kept and not (found and found[0].value.version > kept.value.version):
             answer = self._checked("l1", aggregate_id, kept)
         elif found:
             answer = self._checked("l2", aggregate_id, *found)
         if answer is None or answer.level == "l2":
-            self._metrics.looked("l1", self._kind.name, "miss")
+            self._metrics.looked_up(self._lookups["l1", "miss"])
         if answer is None:
             self._read(aggregate_id, read)
         elif answer.more or max_age is not None:
@@ -135,13 +144,12 @@ class TwoLevels(Generic[Value]):
         return answer
 
     def _hit(self, level: Level, kept: Entry[Value], more: int = 0) -> Answer[Value]:
-        self._metrics.looked(level, self._kind.name, "hit")
+        self._metrics.looked_up(self._lookups[level, "hit"])
         return Answer(kept.value, level, more)
 
-    def _is_fresh(self, aggregate_id: str, kept: Entry[Value], max_age: float) -> bool:
+    def _is_fresh(self, aggregate_id: str, kept: Entry[Value], max_age: float, now: float) -> bool:
         checked_at = kept.checked_at
-        recent = monotonic() - checked_at <= max_age
-        return recent and checked_at > self._writes.last(aggregate_id)
+        return now - checked_at <= max_age and checked_at > self._writes.last(aggregate_id)
 
     def _checked(
         self, level: Level, aggregate_id: str, kept: Entry[Value], found: "Found | None" = None
@@ -151,15 +159,15 @@ class TwoLevels(Generic[Value]):
         while True:
             started = monotonic()
             tail = self._kind.tail(aggregate_id, kept.value.version)
-            if tail.mark != kept.mark:
+            if tail.at != kept.value.event_id or tail.epoch != kept.generation.epoch:
                 self._drop(aggregate_id, kept, tail, found)
                 return None
             if tail.rows:
                 value = self._extended(aggregate_id, kept.value, tail)
                 if value is None:
-                    self.local.drop(aggregate_id, kept)
+                    self.local.drop(aggregate_id)
                     return None
-                kept, more = Entry(kept.generation, value, started), more + len(tail.rows)
+                kept, more = Entry(kept.generation, value, started, started), more + len(tail.rows)
             if not tail.more:
                 break
         kept.checked_at = started
@@ -176,14 +184,13 @@ class TwoLevels(Generic[Value]):
     def _drop(
         self, aggregate_id: str, kept: Entry[Value], tail: Tail, found: "Found | None"
     ) -> None:
-        generation = (tail.mark or "").rpartition(" ")[0]
         if found is not None and self._shared is not None:
             self._shared.drop(self._kind.name, found.key, found.head)
         else:
-            self._metrics.looked("l1", self._kind.name, "dropped")
-        if generation not in {"", kept.generation}:
-            self._tails.renew(generation)
-        self.local.drop(aggregate_id, kept)
+            self._metrics.looked_up(self._lookups["l1", "dropped"])
+        self.local.drop(aggregate_id)
+        if tail.epoch is not None and tail.epoch != kept.generation.epoch:
+            self._tails.renew(tail.epoch)
 
     def _found(self, aggregate_id: str) -> "tuple[Entry[Value], Found] | None":
         """What is kept in L2."""
@@ -200,19 +207,19 @@ class TwoLevels(Generic[Value]):
         except ValueError:
             self._shared.drop(name, found.key, found.head)
             return None
-        return Entry(generation, value, found.checked_at), found
+        return Entry(generation, value, found.checked_at, found.asked_at), found
 
     def _read(self, aggregate_id: str, read: Callable[[], Value | None]) -> None:
         # Before anything is read: what is erased meanwhile is then of a generation before.
         generation, started = self._tails.generation, monotonic()
         value = read()
         if value is not None:
-            self.local.put(aggregate_id, Entry(generation, value, started))
+            self.local.put(aggregate_id, Entry(generation, value, started, started))
             self._share(aggregate_id)
 
     def _share(self, aggregate_id: str) -> None:
         """Put what is kept here into L2."""
-        kept = self.local.get(aggregate_id)
+        kept = self.local.get(aggregate_id, self._tails.generation, monotonic())
         encoded = self._kind.encoded(kept.value) if kept and self._shared else None
         if kept is None or self._shared is None or encoded is None:
             return
@@ -221,8 +228,8 @@ class TwoLevels(Generic[Value]):
         version = kept.value.version
         self._shared.put(self._kind.name, key, version, body, kept.checked_at)
 
-    def _key(self, generation: str, fingerprint: str, aggregate_id: str) -> str:
-        return f"{generation}@{self._tails.place}:{self._kind.name}:{fingerprint}:{aggregate_id}"
+    def _key(self, generation: Generation, fingerprint: str, aggregate_id: str) -> str:
+        return f"{generation.key}:{self._kind.name}:{fingerprint}:{aggregate_id}"
 
 
 def check_age(max_age: float | None) -> None:

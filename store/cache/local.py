@@ -1,12 +1,12 @@
 """The first level: what this process keeps of the aggregates it used last."""
 
-from collections.abc import Callable
 from threading import Lock
-from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from cachetools import TTLCache
+from cachetools import LRUCache
 from msgspec import Struct
+
+from store.cache.tails import Generation
 
 
 class Keepable(Protocol):
@@ -44,17 +44,14 @@ _SHARE = BYTES // AGGREGATES
 class Entry(Struct, Generic[Value]):
     """What is kept of an aggregate, and in which generation of the store it was read.
 
-    `checked_at` is the monotonic time up to which nothing newer was stored. Only it changes.
+    `checked_at` is the monotonic time up to which nothing newer was stored, and changes; `kept_at`
+    that of when this was made.
     """
 
-    generation: str
+    generation: Generation
     value: Value
     checked_at: float
-
-    @property
-    def mark(self) -> str:
-        """What the database says of the last event where it is still there."""
-        return f"{self.generation} {self.value.event_id}"
+    kept_at: float
 
 
 def _weight(kept: Entry[Any]) -> int:
@@ -66,15 +63,23 @@ def _weight(kept: Entry[Any]) -> int:
 class Local(Generic[Value]):
     """The aggregates used last, by id, of one generation. Safe to share between threads."""
 
-    def __init__(self, timer: Callable[[], float] = monotonic) -> None:
+    def __init__(self) -> None:
         self._lock = Lock()
-        self._generation: str | None = None
-        self._kept: TTLCache[str, Entry[Value]] = TTLCache(BYTES, SECONDS, timer, _weight)
+        self._generation: Generation | None = None
+        # Not the one that also looks at the time: it takes three times as long to be asked.
+        self._kept: LRUCache[str, Entry[Value]] = LRUCache(BYTES, _weight)
 
-    def get(self, aggregate_id: str) -> Entry[Value] | None:
-        """What is kept of it."""
+    def get(self, aggregate_id: str, generation: Generation, now: float) -> Entry[Value] | None:
+        """What is kept of it and of that generation, at a monotonic time."""
         with self._lock:
-            return self._kept.get(aggregate_id)
+            if generation != self._generation:
+                self._kept.clear()
+                self._generation = generation
+            kept = self._kept.get(aggregate_id)
+            if kept is None or now - kept.kept_at < SECONDS:
+                return kept
+            del self._kept[aggregate_id]
+            return None
 
     def put(self, aggregate_id: str, kept: Entry[Value]) -> None:
         """Keep it, but for what is too large, of another generation, or older than what is kept."""
@@ -88,18 +93,10 @@ class Local(Generic[Value]):
             if found is None or found.value.version <= kept.value.version:
                 self._kept[aggregate_id] = kept
 
-    def drop(self, aggregate_id: str, kept: Entry[Value] | None = None) -> None:
-        """Keep it no more; where it is given, only if it is still that one."""
+    def drop(self, aggregate_id: str) -> None:
+        """Keep it no more."""
         with self._lock:
-            if kept is None or self._kept.get(aggregate_id) is kept:
-                self._kept.pop(aggregate_id, None)
-
-    def renew(self, generation: str) -> None:
-        """From now on keep only what is of that generation."""
-        if generation != self._generation:
-            with self._lock:
-                self._kept.clear()
-                self._generation = generation
+            self._kept.pop(aggregate_id, None)
 
     @property
     def size(self) -> int:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from store.errors import InvalidSetting
-from store.metrics import Metrics
+from store.metrics import Lookup, Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ _DROP = """
 class Found(NamedTuple):
     """A value, which of the keys asked for it is, and its head.
 
-    `checked_at` is the monotonic time up to which nothing newer was stored.
+    `checked_at` is the monotonic time up to which nothing newer was stored, `asked_at` that of the
+    question.
     """
 
     place: int
@@ -76,6 +77,7 @@ class Found(NamedTuple):
     body: bytes
     head: bytes
     checked_at: float
+    asked_at: float
 
 
 class Shared:
@@ -99,7 +101,7 @@ class Shared:
         answer = self._ask(kind, lambda: self._get(keys=keys))
         if not answer:
             if answer is not None:
-                self._metrics.looked("l2", kind, "miss")
+                self._metrics.looked_up(Lookup("l2", kind, "miss"))
             return None
         index, value, left = answer
         self._metrics.moved("read", len(value))
@@ -109,7 +111,7 @@ class Shared:
             return None
         # Where somebody else has set how long it is kept, nobody knows how old it is.
         age = SECONDS - left / 1_000 if 0 <= left <= 1_000 * SECONDS else SECONDS
-        return Found(index, key, _version(head), body, head, started - age)
+        return Found(index, key, _version(head), body, head, started - age, started)
 
     def put(self, kind: str, key: str, version: int, body: bytes, checked_at: float) -> None:
         """Keep a value that is as new as that, but where a newer version is kept."""
@@ -122,7 +124,7 @@ class Shared:
 
     def drop(self, kind: str, key: str, head: bytes) -> None:
         """Keep a value no more that begins like that: it is not what the database bears out."""
-        self._metrics.looked("l2", kind, "dropped")
+        self._metrics.looked_up(Lookup("l2", kind, "dropped"))
         self._ask(kind, lambda: self._drop(keys=[key], args=[head]))
 
     def is_away(self) -> bool:
@@ -148,7 +150,7 @@ class Shared:
         return answer
 
     def _failed(self, kind: str, error: Exception) -> None:
-        self._metrics.looked("l2", kind, "error")
+        self._metrics.looked_up(Lookup("l2", kind, "error"))
         if self._circuit.opened and not self._is_away:
             self._is_away = True
             _log.warning("Redis is left alone, and asked again every %d s: %s", REST, error)

@@ -79,7 +79,7 @@ class StateKind:
     def extended(self, aggregate_id: str, value: KeptState, tail: Tail) -> KeptState | None:
         """See `Kind.extended`."""
         del aggregate_id
-        return self.kept(self._extend(self.given(value), tail.rows), tail.event_id)
+        return self.kept(self._extend(self.given(value), tail.rows), tail.last)
 
     def kept(self, loaded: Loaded[Any], event_id: str) -> KeptState | None:
         """The state as it is kept; None where it would not come back as it is."""
@@ -165,19 +165,21 @@ class States:
 
         `read` tells the state and its last event's id; without that the state is not kept.
         """
-        found: list[Loaded[Any] | None] = []
-
-        def read_and_keep() -> KeptState | None:
-            loaded, event_id = read(aggregate_id)
-            found.append(loaded)
-            return self._kind.kept(loaded, event_id) if loaded is not None and event_id else None
-
-        answer = self._levels.newest(aggregate_id, max_age, read_and_keep)
+        answer = self._levels.at_hand(aggregate_id, max_age)
         if answer is None:
-            return found[0]
+            found: list[Loaded[Any] | None] = []
+
+            def read_and_keep() -> KeptState | None:
+                loaded, event_id = read(aggregate_id)
+                found.append(loaded)
+                return self._kind.kept(loaded, event_id) if loaded and event_id else None
+
+            answer = self._levels.newest(aggregate_id, max_age, read_and_keep)
+            if answer is None:
+                return found[0]
         loaded = self._kind.given(answer.value)
-        if answer.more or answer.level != loaded.source:
-            loaded = replace(loaded, source=answer.level, folded=answer.more)
+        if answer.more or answer.level == "l2":
+            return replace(loaded, source=answer.level, folded=answer.more)
         return loaded
 
     def extend(self, before: Loaded[Any], last: Event, state: Any) -> None:

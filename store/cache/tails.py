@@ -1,7 +1,6 @@
 """What is stored from a version on, and whether the event there is the one that is meant."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -11,93 +10,101 @@ from store.database import Database
 from store.identifiers import is_storable
 from store.reader import HISTORY_BATCH
 
-_GENERATION = """
-    SELECT CAST(store_id AS text) || ':' || CAST(epoch AS text) FROM store_info
-"""
+_HISTORY_COLUMNS = 5
+_GENERATION = "SELECT CAST(store_id AS text), epoch FROM store_info"
 
 
-class Tail(Struct, frozen=True, kw_only=True):
-    """The rows behind a version; `more` says that there may be further ones.
+class Generation(Struct, frozen=True):
+    """A store, in one place, and its epoch: in another one nothing that was kept holds.
 
-    `mark` is of the event at the version: the store's generation and the event's id, None where
-    there is no such event. `event_id` is of the last row, else of the event at the version.
+    A copied database is another store, though it does not know that it is a copy.
     """
 
-    mark: str | None = None
-    event_id: str = ""
+    store_id: str
+    place: str
+    epoch: int
+
+    @property
+    def key(self) -> str:
+        """What keys of what was kept begin with."""
+        return f"{self.store_id}:{self.epoch}@{self.place}"
+
+
+class Tail(Struct, frozen=True):
+    """The rows behind a version; `more` says that there may be further ones.
+
+    `epoch` is the store's, and `at` the id of the event at the version, None where there is none.
+    `last` is the id of the last event, of those behind it or else of that.
+    """
+
+    epoch: int | None = None
+    at: str | None = None
+    last: str = ""
     rows: Sequence[Any] = ()
     more: bool = False
 
 
 class Tails:
-    """Reads tails. Safe to share between threads.
-
-    A generation names the store and its epoch; in another one, nothing that was kept holds.
-    """
+    """Reads tails. Safe to share between threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._generation: str | None = None
-        self._history = self._sql(
-            f"version, event_type, CASE WHEN version > {database.bind('version')}"
-            f" THEN {database.json('data')} END",
-            "event_version",
-        )
-        self._events = self._sql(database.event_columns)
+        self._generation: Generation | None = None
+        bind = database.bind
+        where = f"""
+            FROM events WHERE aggregate_id = {bind("id")} AND version >= {bind("version")}
+            ORDER BY version LIMIT {bind("size")}
+        """
+        asked = "CAST(event_id AS text), (SELECT epoch FROM store_info)"
+        # What is known already may be large.
+        data = f"CASE WHEN version > {bind('version')} THEN {database.json('data')} END"
+        kind = "CASE WHEN version = 1 THEN aggregate_type END"
+        columns = f"version, event_type, {data}, {kind}, event_version"
+        self._history = f"SELECT {columns}, {asked} {where}"
+        self._events = f"SELECT {database.event_columns}, {asked} {where}"
 
     @property
-    def generation(self) -> str:
+    def generation(self) -> Generation:
         """The store's generation, as somebody read it last."""
         if self._generation is None:
-            [(generation,)] = self._database.rows(_GENERATION, {})
-            self._generation = str(generation)
+            [(store_id, epoch)] = self._database.rows(_GENERATION, {})
+            place = blake2b(self._database.place().encode(), digest_size=4).hexdigest()
+            self._generation = Generation(store_id, place, epoch)
         return self._generation
 
-    def renew(self, generation: str) -> None:
-        """The store is of that generation now."""
-        self._generation = generation
-
-    @cached_property
-    def place(self) -> str:
-        """What tells this database from a copy of it, which does not know that it is one."""
-        return blake2b(self._database.place().encode(), digest_size=4).hexdigest()
+    def renew(self, epoch: int) -> None:
+        """The store is in that epoch now."""
+        known = self.generation
+        self._generation = Generation(known.store_id, known.place, epoch)
 
     def history(self, aggregate_id: str, version: int) -> Tail:
-        """The tail as `HistoryRow`s; in the fourth column they have their event's id.
-
-        Behind version 0 the first of them has its aggregate's type and a space before that.
-        """
-        return self._read(self._history, aggregate_id, version, key=0, marked=3)
+        """The tail as `HistoryRow`s."""
+        rows = self._rows(self._history, aggregate_id, version)
+        if len(rows) == 1 and rows[0][0] == version:
+            return Tail(rows[0][-1], rows[0][-2], rows[0][-2])
+        return _tail(rows, version, key=0, columns=_HISTORY_COLUMNS)
 
     def events(self, aggregate_id: str, version: int) -> Tail:
         """The tail as rows that `Database.event` reads."""
-        return self._read(self._events, aggregate_id, version, key=1, marked=-1)
+        return _tail(self._rows(self._events, aggregate_id, version), version, key=1, columns=-2)
 
-    def _read(self, sql: str, aggregate_id: str, version: int, *, key: int, marked: int) -> Tail:
-        """The tail in rows with the version and the mark in these places."""
+    def _rows(self, sql: str, aggregate_id: str, version: int) -> Sequence[Any]:
         if not is_storable(aggregate_id):
-            return Tail()
+            return ()
         parameters = {"id": aggregate_id, "version": version, "size": HISTORY_BATCH}
-        rows = self._database.rows(sql, parameters)
-        if not rows:
-            return Tail()
-        is_there = rows[0][key] == version
-        return Tail(
-            mark=rows[0][marked] if is_there else None,
-            event_id=rows[-1][marked].rpartition(" ")[2],
-            rows=rows[1:] if is_there else rows,
-            more=len(rows) == HISTORY_BATCH,
-        )
+        return self._database.rows(sql, parameters)
 
-    def _sql(self, *columns: str) -> str:
-        bind = self._database.bind
-        mark = f"""
-            CASE version WHEN {bind("version")} THEN ({_GENERATION}) || ' '
-                WHEN 1 THEN aggregate_type || ' ' ELSE '' END || CAST(event_id AS text)
-        """
-        chosen = ", ".join([columns[0], mark, *columns[1:]])
-        return f"""
-            SELECT {chosen} FROM events
-            WHERE aggregate_id = {bind("id")} AND version >= {bind("version")}
-            ORDER BY version LIMIT {bind("size")}
-        """  # noqa: S608 (placeholders)
+
+def _tail(rows: Sequence[Any], version: int, *, key: int, columns: int) -> Tail:
+    """The tail in rows of so many columns, one of them the version, and two beside them."""
+    if not rows:
+        return Tail()
+    first, last = rows[0], rows[-1]
+    is_there = first[key] == version
+    return Tail(
+        epoch=first[-1],
+        at=first[-2] if is_there else None,
+        last=last[-2],
+        rows=[row[:columns] for row in (rows[1:] if is_there else rows)],
+        more=len(rows) == HISTORY_BATCH,
+    )
