@@ -65,9 +65,12 @@ class Repository:
             HistoryGap: a version is missing.
             SnapshotAhead: a snapshot is of a version that has no event.
         """
+        if max_age is not None and version is None and as_of is None:
+            kept = self.fresh(aggregate_id, max_age)
+            if kept is not None:
+                return kept
         _check_bounds(version, as_of, first=self.source.info.first_version)
-        check_age(max_age)
-        if as_of is None and version is None:
+        if version is None and as_of is None:
             loaded = self._newest(aggregate_id, max_age)
         elif as_of is None:
             loaded = self._up_to(aggregate_id, version)
@@ -80,6 +83,11 @@ class Repository:
         if version is not None and loaded.version < version:
             raise VersionNotFound(aggregate_id, version, newest=loaded.version)
         return loaded
+
+    def fresh(self, aggregate_id: str, max_age: float) -> Loaded[Any] | None:
+        """The state that this process keeps, where it is not older than `max_age` seconds."""
+        check_age(max_age)
+        return None if self._states is None else self._states.fresh(aggregate_id, max_age)
 
     def newest(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
         """The newest state, the initial one where no event is stored; raises as `load` does.

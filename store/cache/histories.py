@@ -145,7 +145,8 @@ class Histories:
             InvalidEvent: a bound is none.
         """
         check_reading(axis=axis, batch_size=batch_size)
-        check_age(max_age)
+        if max_age is not None:
+            check_age(max_age)
         bounds = _Bounds(
             from_version,
             to_version,

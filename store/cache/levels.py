@@ -1,7 +1,7 @@
 """The way through both levels to the database, the same for all that is kept."""
 
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, get_args
 
@@ -76,27 +76,35 @@ class TwoLevels(Generic[Value]):
         self._metrics = metrics
         self._shared = shared
         self._flights = Flights()
+        self._l1_hit = Lookup("l1", kind.name, "hit")
         self._lookups = {
             (level, result): Lookup(level, kind.name, result)
             for level in get_args(Level)
             for result in get_args(LookupResult)
         }
 
+    def fresh(self, aggregate_id: str, max_age: float) -> Value | None:
+        """What this process keeps, where it is not older than `max_age` seconds."""
+        now = monotonic()
+        kept = self.local.get(aggregate_id, self._tails.generation, now)
+        if kept is not None and self._is_fresh(aggregate_id, kept, max_age, now):
+            self._metrics.looked_up(self._l1_hit)
+            return kept.value
+        return None
+
     def at_hand(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
         """What this process keeps, as the database bears it out, or not older than `max_age` s.
 
         None where it keeps nothing; or nothing so new, and other processes may.
         """
-        now = monotonic()
-        kept = self.local.get(aggregate_id, self._tails.generation, now)
-        if kept is None:
-            return None
         if max_age is not None:
-            if self._is_fresh(aggregate_id, kept, max_age, now):
-                return self._hit("l1", kept)
+            value = self.fresh(aggregate_id, max_age)
+            if value is not None:
+                return Answer(value, "l1", 0)
             if self._shared is not None:
                 return None
-        return self._checked("l1", aggregate_id, kept)
+        kept = self.local.get(aggregate_id, self._tails.generation, monotonic())
+        return None if kept is None else self._checked("l1", aggregate_id, kept)
 
     def newest(
         self, aggregate_id: str, max_age: float | None, read: Callable[[], Value | None]
@@ -232,10 +240,7 @@ class TwoLevels(Generic[Value]):
         return f"{generation.key}:{self._kind.name}:{fingerprint}:{aggregate_id}"
 
 
-def check_age(max_age: float | None) -> None:
+def check_age(max_age: float) -> None:
     """Raise `InvalidEvent` where it is no number of seconds."""
-    if max_age is None:
-        return
-    is_number = isinstance(max_age, int | float) and not isinstance(max_age, bool)
-    if not is_number or not isfinite(max_age) or max_age < 0:
+    if type(max_age) not in {float, int} or not 0 <= max_age < inf:
         raise InvalidEvent(f"max_age: {max_age!r} is not a number of seconds from 0")

@@ -155,6 +155,11 @@ class States:
         self._kind = kind
         self._levels = levels
 
+    def fresh(self, aggregate_id: str, max_age: float) -> Loaded[Any] | None:
+        """What this process keeps, where it is not older than `max_age` seconds."""
+        kept = self._levels.fresh(aggregate_id, max_age)
+        return None if kept is None else self._kind.given(kept)
+
     def newest(
         self,
         aggregate_id: str,
