@@ -51,7 +51,7 @@ Level: TypeAlias = Literal["l1", "l2"]
 """Of the cache: what the process keeps itself, or in Redis."""
 LookupResult: TypeAlias = Literal["hit", "miss", "dropped", "error"]
 """What a level of the cache had; dropped: something that the database does not bear out."""
-Moved: TypeAlias = Literal["read", "written"]
+Direction: TypeAlias = Literal["read", "written"]
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """The name of a sample and its labels."""
 
@@ -138,6 +138,13 @@ class Lookup(NamedTuple):
     result: LookupResult
 
 
+class Moved(NamedTuple):
+    """Bytes read from Redis, or written to it."""
+
+    direction: Direction
+    size: int
+
+
 class Metrics:
     """The metrics of a process in a registry. Safe to share between threads.
 
@@ -157,6 +164,7 @@ class Metrics:
         self._attempts: deque[float] = deque()
         self._snapshots: deque[bool] = deque()
         self._looked_up: deque[Lookup] = deque()
+        self._moved: deque[Moved] = deque()
         # Asked first of all in the registry: so what waits is counted before anything is told.
         self._gauges = _Gauges(self.count)
         self._watched: list[Callable[[], Held]] = []
@@ -251,7 +259,7 @@ class Metrics:
         moved = self._counter(
             "event_store_cache_redis_bytes", "Bytes read from Redis and written to it.", "direction"
         )
-        self._moved = {direction: moved.labels(direction) for direction in get_args(Moved)}
+        self._redis_bytes = {each: moved.labels(each) for each in get_args(Direction)}
         self._cached = Gauge(
             "event_store_cache_bytes",
             "Bytes of JSON that the processes keep in their own memory.",
@@ -298,9 +306,9 @@ class Metrics:
         """Something was looked up in the cache."""
         self._leave(self._looked_up, lookup)
 
-    def moved(self, direction: Moved, size: int) -> None:
-        """So many bytes went from Redis, or to it."""
-        self._moved[direction].inc(size)
+    def moved(self, moved: Moved) -> None:
+        """Something went from Redis, or to it."""
+        self._leave(self._moved, moved)
 
     def _leave(self, waiting: deque[T], item: T) -> None:
         waiting.append(item)
@@ -323,6 +331,8 @@ class Metrics:
                 self._count_commands()
             for lookup, times in Counts(_taken(self._looked_up)).items():
                 self._lookups[lookup].inc(times)
+            for moved in _taken(self._moved):
+                self._redis_bytes[moved.direction].inc(moved.size)
             watched = [watch() for watch in tuple(self._watched)]
             self._pool.set(sum(each.connections for each in watched))
             self._cached.set(sum(each.cached_bytes for each in watched))

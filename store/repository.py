@@ -65,10 +65,8 @@ class Repository:
             HistoryGap: a version is missing.
             SnapshotAhead: a snapshot is of a version that has no event.
         """
-        if max_age is not None and version is None and as_of is None:
-            kept = self.fresh(aggregate_id, max_age)
-            if kept is not None:
-                return kept
+        if max_age is not None:
+            check_age(max_age)
         _check_bounds(version, as_of, first=self.source.info.first_version)
         if version is None and as_of is None:
             loaded = self._newest(aggregate_id, max_age)

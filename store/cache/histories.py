@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast
-from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -43,26 +42,13 @@ class KeptHistory(Struct, frozen=True):
         return str(self.events[-1].event_id)
 
 
-class _Row(Struct, frozen=True, array_like=True, gc=False):
-    """An event as L2 has it: what its aggregate does not tell."""
-
-    version: int
-    position: int
-    event_id: UUID
-    event_type: str
-    event_version: int
-    correlation_id: str | None
-    causation_id: str | None
-    actor: str | None
-    occurred_at: datetime
-    recorded_at: datetime | None
-    raw_data: bytes
-    raw_metadata: bytes
-    digest: bytes | None
+class _InRedis(Event, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """An event that comes out of its bytes at once: made by hand it takes twice as long."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[str, list[_Row]]).decode
+_decode = msgspec.msgpack.Decoder(list[_InRedis]).decode
+_FIELDS = tuple(name for name in Event.__struct_fields__ if not name.startswith("_"))
 
 
 class HistoryKind:
@@ -89,28 +75,19 @@ class HistoryKind:
 
     def encoded(self, value: KeptHistory) -> tuple[str, bytes] | None:
         """See `Kind.encoded`."""
-        rows = [
-            _Row(*(getattr(event, name) for name in _Row.__struct_fields__))
-            for event in value.events
+        events = [
+            _InRedis(**{name: getattr(event, name) for name in _FIELDS}) for event in value.events
         ]
-        return _FORMAT, _encode((value.events[0].aggregate_type, rows))
+        return _FORMAT, _encode(events)
 
     def decoded(self, aggregate_id: str, fingerprint: str, found: "Found") -> KeptHistory:
         """See `Kind.decoded`."""
         del fingerprint
-        aggregate_type, rows = _decode(found.body)
-        events = [
-            Event(
-                aggregate_type=aggregate_type,
-                aggregate_id=aggregate_id,
-                schema_version=row.event_version,
-                **{name: getattr(row, name) for name in _Row.__struct_fields__},
-            )
-            for row in rows
-        ]
-        kept = kept_history(events)
+        kept = kept_history(_decode(found.body))
         if kept is None or kept.version != found.version:
             raise ValueError("another history")
+        if any(event.aggregate_id != aggregate_id for event in kept.events):
+            raise ValueError("another aggregate's history")
         return kept
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, get_args
 
 from store.cache.flights import Flights
 from store.cache.local import Entry, Local, Value
-from store.cache.tails import Generation, Tail, Tails
+from store.cache.tails import Tail, Tails
 from store.cache.writes import Writes
 from store.errors import EventStoreError, InvalidEvent
 from store.metrics import Level, Lookup, LookupResult, Metrics
@@ -114,10 +114,13 @@ class TwoLevels(Generic[Value]):
         Where nothing is, `read` reads it from the database, for one thread at a time; the answer is
         None then, and what it returned is kept.
         """
-        with self._flights.alone(aggregate_id):
+        has_waited = self._flights.take_off(aggregate_id)
+        try:
             # Who was before this thread may have left what it wants.
-            answer = self.at_hand(aggregate_id, max_age)
+            answer = self.at_hand(aggregate_id, max_age) if has_waited else None
             return answer or self._from_afar(aggregate_id, max_age, read)
+        finally:
+            self._flights.land(aggregate_id)
 
     def extend(self, aggregate_id: str, *, before: int, value: Value) -> None:
         """Keep the value in place of that at version `before`, if that is kept here.
@@ -206,7 +209,8 @@ class TwoLevels(Generic[Value]):
             return None
         generation = self._tails.generation
         name, fingerprints = self._kind.name, self._kind.fingerprints()
-        keys = [self._key(generation, each, aggregate_id) for each in fingerprints]
+        front = f"{generation.key}:{name}:"
+        keys = [f"{front}{each}:{aggregate_id}" for each in fingerprints]
         found = self._shared.get(name, keys)
         if found is None:
             return None
@@ -232,12 +236,9 @@ class TwoLevels(Generic[Value]):
         if kept is None or self._shared is None or encoded is None:
             return
         fingerprint, body = encoded
-        key = self._key(kept.generation, fingerprint, aggregate_id)
-        version = kept.value.version
-        self._shared.put(self._kind.name, key, version, body, kept.checked_at)
-
-    def _key(self, generation: Generation, fingerprint: str, aggregate_id: str) -> str:
-        return f"{generation.key}:{self._kind.name}:{fingerprint}:{aggregate_id}"
+        name = self._kind.name
+        key = f"{kept.generation.key}:{name}:{fingerprint}:{aggregate_id}"
+        self._shared.put(name, key, kept.value.version, body, kept.checked_at)
 
 
 def check_age(max_age: float) -> None:

@@ -75,11 +75,8 @@ class Local(Generic[Value]):
             if generation != self._generation:
                 self._kept.clear()
                 self._generation = generation
-            try:
-                kept = self._kept[aggregate_id]
-            except KeyError:
-                return None
-            if now - kept.kept_at < SECONDS:
+            kept = self._kept.get(aggregate_id)
+            if kept is None or now - kept.kept_at < SECONDS:
                 return kept
             del self._kept[aggregate_id]
             return None

@@ -4,19 +4,19 @@ Redis may be slow, away, or full of something else: that costs time, and no answ
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from hashlib import blake2b
+from collections.abc import Sequence
+from hashlib import blake2b, sha1
 from time import monotonic
 from typing import Any, NamedTuple
 
 from circuitbreaker import CircuitBreaker
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from store.errors import InvalidSetting
-from store.metrics import Lookup, Metrics
+from store.metrics import Lookup, Metrics, Moved
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ _GET = """
     for index, key in ipairs(KEYS) do
         local value = redis.pcall('GET', key)
         if type(value) == 'string' then
-            return {index - 1, value, redis.call('PTTL', key)}
+            return (index - 1) .. ' ' .. redis.call('PTTL', key) .. ' ' .. value
         elseif type(value) == 'table' then
             redis.call('UNLINK', key)
         end
     end
-    return {}
+    return ''
 """
 _SET_IF_NEWER = """
     local kept = redis.pcall('GETRANGE', KEYS[1], 0, 19)
@@ -62,6 +62,11 @@ _DROP = """
     end
     return 0
 """
+_DIGESTS = {
+    script: sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (_GET, _SET_IF_NEWER, _DROP)
+}
+"""By which Redis knows a script that it was sent before."""
 
 
 class Found(NamedTuple):
@@ -92,26 +97,27 @@ class Shared:
         self._metrics = metrics
         self._circuit = CircuitBreaker(FAILURES, REST, (RedisError, OSError))
         self._is_away = False
-        register = self.client.register_script
-        self._get, self._set, self._drop = map(register, (_GET, _SET_IF_NEWER, _DROP))
 
     def get(self, kind: str, keys: Sequence[str]) -> Found | None:
         """The value of the first of the keys that has one."""
         started = monotonic()
-        answer = self._ask(kind, lambda: self._get(keys=keys))
+        answer = self._ask(kind, _GET, keys)
         if not answer:
             if answer is not None:
                 self._metrics.looked_up(Lookup("l2", kind, "miss"))
             return None
-        index, value, left = answer
-        self._metrics.moved("read", len(value))
-        key, head, body = keys[index], value[:_HEAD], value[_HEAD:]
-        if head != _head(key, _version(head), body):
+        place, left, value = answer.split(b" ", 2)
+        self._metrics.moved(Moved("read", len(value)))
+        key, head, body = keys[int(place)], value[:_HEAD], value[_HEAD:]
+        version = _version(head)
+        if head != _head(key, version, body):
             self.drop(kind, key, head)
             return None
         # Where somebody else has set how long it is kept, nobody knows how old it is.
-        age = SECONDS - left / 1_000 if 0 <= left <= 1_000 * SECONDS else SECONDS
-        return Found(index, key, _version(head), body, head, started - age, started)
+        milliseconds = int(left)
+        is_ours = 0 <= milliseconds <= 1_000 * SECONDS
+        age = SECONDS - milliseconds / 1_000 if is_ours else SECONDS
+        return Found(int(place), key, version, body, head, started - age, started)
 
     def put(self, kind: str, key: str, version: int, body: bytes, checked_at: float) -> None:
         """Keep a value that is as new as that, but where a newer version is kept."""
@@ -119,13 +125,13 @@ class Shared:
         if left <= 0 or len(body) > LARGEST:
             return
         value = _head(key, version, body) + body
-        if self._ask(kind, lambda: self._set(keys=[key], args=[value[:_DIGITS], value, left])):
-            self._metrics.moved("written", len(value))
+        if self._ask(kind, _SET_IF_NEWER, [key], value[:_DIGITS], value, left):
+            self._metrics.moved(Moved("written", len(value)))
 
     def drop(self, kind: str, key: str, head: bytes) -> None:
         """Keep a value no more that begins like that: it is not what the database bears out."""
         self._metrics.looked_up(Lookup("l2", kind, "dropped"))
-        self._ask(kind, lambda: self._drop(keys=[key], args=[head]))
+        self._ask(kind, _DROP, [key], head)
 
     def is_away(self) -> bool:
         """Whether Redis is left alone just now, as it did not answer."""
@@ -135,12 +141,13 @@ class Shared:
         """Close the connections."""
         self.client.close()
 
-    def _ask(self, kind: str, question: Callable[[], Any]) -> Any:
+    def _ask(self, kind: str, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
+        """What a script answers; None where Redis does not."""
         if self._circuit.opened:
             return None
         try:
             with self._circuit:
-                answer = question()
+                answer = self._run(script, keys, *more)
         except (RedisError, OSError) as error:
             self._failed(kind, error)
             return None
@@ -148,6 +155,12 @@ class Shared:
             self._is_away = False
             _log.warning("Redis answers again")
         return answer
+
+    def _run(self, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
+        try:
+            return self.client.evalsha(_DIGESTS[script], len(keys), *keys, *more)
+        except NoScriptError:  # it was started anew, or told to forget
+            return self.client.eval(script, len(keys), *keys, *more)
 
     def _failed(self, kind: str, error: Exception) -> None:
         self._metrics.looked_up(Lookup("l2", kind, "error"))
@@ -185,8 +198,5 @@ def _version(head: bytes) -> int:
 
 def _head(key: str, version: int, body: bytes) -> bytes:
     digits = b"%020d" % max(version, 0)
-    digest = blake2b(digits, digest_size=_HEAD - _DIGITS)
-    digest.update(key.encode())
-    digest.update(b"\0")
-    digest.update(body)
-    return digits + digest.digest()
+    whole = b"\0".join((digits, key.encode(), body))
+    return digits + blake2b(whole, digest_size=_HEAD - _DIGITS).digest()

@@ -71,6 +71,7 @@ class StateKind:
         self._extend = extend
         prints = {_fingerprint(each): each.aggregate_type for each in domains.aggregates}
         self._types = prints | {_GENERIC: None}
+        self._fingerprints = tuple(self._types)
 
     def tail(self, aggregate_id: str, version: int) -> Tail:
         """See `Kind.tail`."""
@@ -104,7 +105,7 @@ class StateKind:
 
     def fingerprints(self) -> Sequence[str]:
         """See `Kind.fingerprints`: one for each aggregate type, as nothing tells it beforehand."""
-        return list(self._types)
+        return self._fingerprints
 
     def encoded(self, value: KeptState) -> tuple[str, bytes] | None:
         """See `Kind.encoded`."""
