@@ -15,6 +15,7 @@ EventStoreError
 ├── StoreUnavailable                    the database cannot be reached
 │   └── StatementTimeout                a statement took longer than it may
 ├── MetricsUnavailable                  who keeps the metrics does not answer
+├── RedisUnavailable                    Redis does not answer who looks after the cache
 ├── SchemaError                         the database's schema does not fit this code
 │   └── NoStore                         there is none
 ├── AccessDenied                        the database role may not do this
@@ -146,6 +147,10 @@ class StoreUnavailable(EventStoreError):
 
 class StatementTimeout(StoreUnavailable):
     """The database ended a statement that took longer than it may."""
+
+
+class RedisUnavailable(EventStoreError):
+    """Redis does not answer who looks after the cache; who only uses it goes on without."""
 
 
 class MetricsUnavailable(EventStoreError):

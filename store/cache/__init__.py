@@ -5,9 +5,20 @@ the last event in it is still the one that is stored there, and what has come si
 answer of some age spares that, too.
 """
 
-from store.cache.cache import Cache
+from store.cache.cache import Cache, needing_redis
+from store.cache.epoch import current_epoch, raise_epoch
 from store.cache.histories import Histories
+from store.cache.holdings import Held
 from store.cache.levels import check_age
 from store.cache.states import States
 
-__all__ = ["Cache", "Histories", "States", "check_age"]
+__all__ = [
+    "Cache",
+    "Held",
+    "Histories",
+    "States",
+    "check_age",
+    "current_epoch",
+    "needing_redis",
+    "raise_epoch",
+]

@@ -1,5 +1,7 @@
 """The cache of a store, for all that is kept of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from store.cache.histories import Histories, HistoryKind
@@ -67,11 +69,22 @@ class Cache:
 
 
 def _shared(redis_url: str, metrics: Metrics) -> "Shared":
-    try:
+    with needing_redis():
         from store.cache.shared import Shared  # noqa: PLC0415 (its packages are an extra)
+    return Shared(redis_url, metrics)
+
+
+@contextmanager
+def needing_redis() -> Iterator[None]:
+    """Tell who imports what needs the extra packages that they are not there.
+
+    Raises:
+        InvalidSetting: they are not.
+    """
+    try:
+        yield
     except ImportError as error:
         raise InvalidSetting(
             f"EVENT_STORE_REDIS_URL: {error.name} is not installed;"
             " run: pip install 'hindsight-event-store[redis]'"
         ) from error
-    return Shared(redis_url, metrics)

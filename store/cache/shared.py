@@ -171,8 +171,8 @@ class Shared:
             _log.warning("Redis did not answer: %s", error)
 
 
-def connect(url: str) -> "Redis":
-    """A client of the Redis at a URL; it is not asked yet.
+def connect(url: str, patience: float = PATIENCE) -> Redis:
+    """A client of the Redis at a URL, which is not asked yet; `patience` is in seconds.
 
     Raises:
         InvalidSetting: it is no URL of one.
@@ -180,8 +180,8 @@ def connect(url: str) -> "Redis":
     try:
         client = Redis.from_url(
             url,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             driver_info=None,

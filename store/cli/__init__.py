@@ -3,6 +3,7 @@
 from store.cli.append import append
 from store.cli.bisect import bisect, watch
 from store.cli.blame import blame
+from store.cli.cache import cache
 from store.cli.conflicts import conflicts
 from store.cli.demo import demo
 from store.cli.diff import diff_states
@@ -37,6 +38,7 @@ for command in (
     verify,
     upcasters,
     snapshot,
+    cache,
     conflicts,
     work,
     open_dashboard,
