@@ -63,6 +63,11 @@ def cache() -> None:
     """What processes keep at hand of the store: in themselves (L1), and in Redis (L2).
 
     Redis is where EVENT_STORE_REDIS_URL says. EVENT_STORE_CACHE=off keeps nothing.
+
+    \b
+    Examples:
+      hindsight cache stats
+      hindsight cache clear
     """
 
 
@@ -71,7 +76,7 @@ def cache() -> None:
 @store_option()
 @click.pass_context
 def stats(context: click.Context, /, *, url: str, as_json: bool) -> None:
-    """What Redis holds of the store, and how often processes found something in the last hour.
+    """What Redis holds, and what processes found in the last hour.
 
     Exit code 1: Redis does not answer.
 
@@ -102,7 +107,7 @@ def stats(context: click.Context, /, *, url: str, as_json: bool) -> None:
 @store_option()
 @click.pass_context
 def clear(context: click.Context, /, *, url: str, as_json: bool) -> None:
-    """Have all processes forget what they keep of the store; they read it anew.
+    """Have all processes forget what they keep.
 
     Needed after a database was restored from a backup, for who takes states of some age. Exit code
     1: Redis does not answer; what it holds is not used any more, and goes by itself.
