@@ -104,7 +104,6 @@ class Executor:
                 self._attempted(len(run.decisions))
             for index in range(len(run.conflicts)):
                 self._tell(run.conflict(index, outcome), run.lost(index))
-        self._repository.keep(loaded, executed.events, executed.state)
         self._keep(aggregate, aggregate_id, loaded.version, executed)
         return executed
 

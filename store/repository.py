@@ -157,11 +157,6 @@ class Repository:
         """How events of that type become state."""
         return self.domains.aggregate(aggregate_type) or GENERIC
 
-    def keep(self, before: Loaded[Any], events: Sequence[Event], state: Any) -> None:
-        """Have the state at hand that events, appended now, made of the one `before`."""
-        if self._states is not None and events:
-            self._states.extend(before, events[-1], state)
-
     def _extended(self, loaded: Loaded[Any], rows: Sequence[HistoryRow]) -> Loaded[Any]:
         return self._fold(loaded.aggregate_id, loaded, (rows,), gaps=False) or loaded
 

@@ -86,6 +86,31 @@ def store_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Makes a migrated store of each kind, as often as it is called."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("_sqlite_template")
+        yield lambda: f"sqlite:///{shutil.copy(template, tmp_path / uuid4().hex)}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    origin: str = request.getfixturevalue("_postgres_template")
+    made: list[str] = []
+
+    def drop() -> None:
+        while made:
+            server.execute(f"DROP DATABASE {made.pop()} WITH (FORCE)")
+
+    def create() -> str:
+        drop()
+        made.append(f"test_{uuid4().hex}")
+        server.execute(f"CREATE DATABASE {made[0]} TEMPLATE {origin} STRATEGY file_copy")
+        return server.url(made[0])
+
+    yield create
+    drop()
+
+
 @pytest.fixture(params=[True, False], ids=["measured", "bare"])
 def measured(request: pytest.FixtureRequest) -> bool:
     """Whether the store's parts are wrapped to count and time what they do, as they are by default.

@@ -122,16 +122,6 @@ class TwoLevels(Generic[Value]):
         finally:
             self._flights.land(aggregate_id)
 
-    def extend(self, aggregate_id: str, *, before: int, value: Value) -> None:
-        """Keep the value in place of that at version `before`, if that is kept here.
-
-        So it is known to be of the generation that the one before was read in.
-        """
-        now = monotonic()
-        kept = self.local.get(aggregate_id, self._tails.generation, now)
-        if kept is not None and kept.value.version == before:
-            self.local.put(aggregate_id, Entry(kept.generation, value, now, now))
-
     def _from_afar(
         self, aggregate_id: str, max_age: float | None, read: Callable[[], Value | None]
     ) -> Answer[Value] | None:
@@ -238,7 +228,7 @@ class TwoLevels(Generic[Value]):
         fingerprint, body = encoded
         name = self._kind.name
         key = f"{kept.generation.key}:{name}:{fingerprint}:{aggregate_id}"
-        self._shared.put(name, key, kept.value.version, body, kept.checked_at)
+        self._shared.put(key, kept.value.version, body, kept.checked_at)
 
 
 def check_age(max_age: float) -> None:

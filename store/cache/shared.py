@@ -6,9 +6,11 @@ Redis may be slow, away, or full of something else: that costs time, and no answ
 import logging
 from collections.abc import Sequence
 from hashlib import blake2b, sha1
+from math import inf
 from time import monotonic
 from typing import Any, NamedTuple
 
+import redis.exceptions
 from circuitbreaker import CircuitBreaker
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -24,13 +26,12 @@ SECONDS = 300
 """How long something is kept, from when the database last bore it out."""
 PATIENCE = 0.1
 """Seconds that Redis may take to connect, and to answer."""
-FAILURES = 3
-"""After so many in a row Redis is left alone for a while."""
 REST = 5
-"""Seconds."""
+"""Seconds for which Redis is left alone once it has not answered."""
 LARGEST = 2**20
 """Bytes; what is larger takes Redis longer than the others should wait."""
 
+_AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 _DIGITS = 20
 _HEAD = _DIGITS + 16
 """A value begins with its version, in digits, and a digest of its key and all the rest."""
@@ -95,16 +96,16 @@ class Shared:
     def __init__(self, url: str, metrics: Metrics) -> None:
         self.client = connect(url)
         self._metrics = metrics
-        self._circuit = CircuitBreaker(FAILURES, REST, (RedisError, OSError))
+        self._circuit = CircuitBreaker(1, REST, _AWAY)
         self._is_away = False
+        self._complained_at = -inf
 
     def get(self, kind: str, keys: Sequence[str]) -> Found | None:
         """The value of the first of the keys that has one."""
         started = monotonic()
-        answer = self._ask(kind, _GET, keys)
+        answer = self._ask(_GET, keys)
         if not answer:
-            if answer is not None:
-                self._metrics.looked_up(Lookup("l2", kind, "miss"))
+            self._metrics.looked_up(Lookup("l2", kind, "error" if answer is None else "miss"))
             return None
         place, left, value = answer.split(b" ", 2)
         self._metrics.moved(Moved("read", len(value)))
@@ -119,19 +120,19 @@ class Shared:
         age = SECONDS - milliseconds / 1_000 if is_ours else SECONDS
         return Found(int(place), key, version, body, head, started - age, started)
 
-    def put(self, kind: str, key: str, version: int, body: bytes, checked_at: float) -> None:
+    def put(self, key: str, version: int, body: bytes, checked_at: float) -> None:
         """Keep a value that is as new as that, but where a newer version is kept."""
         left = round(1_000 * (SECONDS - (monotonic() - checked_at)))
         if left <= 0 or len(body) > LARGEST:
             return
         value = _head(key, version, body) + body
-        if self._ask(kind, _SET_IF_NEWER, [key], value[:_DIGITS], value, left):
+        if self._ask(_SET_IF_NEWER, [key], value[:_DIGITS], value, left):
             self._metrics.moved(Moved("written", len(value)))
 
     def drop(self, kind: str, key: str, head: bytes) -> None:
         """Keep a value no more that begins like that: it is not what the database bears out."""
         self._metrics.looked_up(Lookup("l2", kind, "dropped"))
-        self._ask(kind, _DROP, [key], head)
+        self._ask(_DROP, [key], head)
 
     def is_away(self) -> bool:
         """Whether Redis is left alone just now, as it did not answer."""
@@ -141,18 +142,23 @@ class Shared:
         """Close the connections."""
         self.client.close()
 
-    def _ask(self, kind: str, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
+    def _ask(self, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
         """What a script answers; None where Redis does not."""
         if self._circuit.opened:
             return None
         try:
             with self._circuit:
                 answer = self._run(script, keys, *more)
-        except (RedisError, OSError) as error:
-            self._failed(kind, error)
+        except _AWAY as error:
+            self._is_away = True
+            self._complain(f"is left alone for {REST} s: {error}")
+            return None
+        except RedisError as error:  # full, for reading only, …: it may answer the next question
+            self._complain(f"refused: {error}")
             return None
         if self._is_away:
             self._is_away = False
+            self._complained_at = -inf
             _log.warning("Redis answers again")
         return answer
 
@@ -162,13 +168,11 @@ class Shared:
         except NoScriptError:  # it was started anew, or told to forget
             return self.client.eval(script, len(keys), *keys, *more)
 
-    def _failed(self, kind: str, error: Exception) -> None:
-        self._metrics.looked_up(Lookup("l2", kind, "error"))
-        if self._circuit.opened and not self._is_away:
-            self._is_away = True
-            _log.warning("Redis is left alone, and asked again every %d s: %s", REST, error)
-        elif not self._is_away:
-            _log.warning("Redis did not answer: %s", error)
+    def _complain(self, what: str) -> None:
+        """Log it, but not for each thread that has met it."""
+        if monotonic() - self._complained_at >= REST:
+            self._complained_at = monotonic()
+            _log.warning("Redis %s", what)
 
 
 def connect(url: str, patience: float = PATIENCE) -> Redis:

@@ -17,7 +17,7 @@ from store.cache.tails import Tail, Tails
 from store.comparison import faithful_json
 from store.domain import Aggregate, Domains
 from store.folding import HistoryRow
-from store.records import Event, Loaded
+from store.records import Loaded
 
 if TYPE_CHECKING:
     from store.cache.shared import Found
@@ -187,13 +187,6 @@ class States:
         if answer.more or answer.level == "l2":
             return replace(loaded, source=answer.level, folded=answer.more)
         return loaded
-
-    def extend(self, before: Loaded[Any], last: Event, state: Any) -> None:
-        """Keep the state that events, the `last` of them stored now, made of the one `before`."""
-        loaded = replace(before, state=state, version=last.version, ignored=None)
-        value = self._kind.kept(loaded, str(last.event_id))
-        if value is not None:
-            self._levels.extend(before.aggregate_id, before=before.version, value=value)
 
 
 def is_unchanging(value: Any) -> bool:

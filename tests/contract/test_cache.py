@@ -186,11 +186,8 @@ def test_a_database_restored_to_an_earlier_point_is_believed(
     assert (store.load("a").version, store.load("a").state.total) == (4, 91)
 
 
-def test_a_new_epoch_is_noticed_by_the_next_load(store: Hindsight, other: Hindsight) -> None:
-    """What an earlier event says was changed, as an erasure does; the last one is as it was."""
-    put(store, 1, 2)
-    put(store, 5, aggregate_id="b")
-    store.load("a"), store.load("b")
+def erase(other: Hindsight) -> None:
+    """Change what an event said, as an erasure does; the last one is as it was."""
     with other.database.transaction() as connection:
         unguard(connection)
         connection.execute(text("DELETE FROM snapshots"))
@@ -199,9 +196,38 @@ def test_a_new_epoch_is_noticed_by_the_next_load(store: Hindsight, other: Hindsi
             {"data": '{"number":7}'},
         )
         connection.execute(text("UPDATE store_info SET epoch = epoch + 1"))
+
+
+def test_a_new_epoch_is_noticed_by_the_next_load(store: Hindsight, other: Hindsight) -> None:
+    put(store, 1, 2)
+    put(store, 5, aggregate_id="b")
+    store.load("a"), store.load("b")
+    erase(other)
     assert store.load("a").state.total == 9
     assert store.load("b", max_age=60).source != "l1", "all that was kept is of the epoch before"
     assert store.load("a").source == "l1"
+
+
+def test_what_was_read_before_an_erasure_is_not_kept_after_it(
+    store: Hindsight, other: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread has read, and not kept yet, when another one hears of the new epoch."""
+    put(store, 1, 2)
+    put(store, 5, aggregate_id="b")
+    store.load("b")
+    read = store.repository._from_database
+
+    def and_then_all_is_erased(aggregate_id: str) -> Any:
+        found = read(aggregate_id)
+        monkeypatch.setattr(store.repository, "_from_database", read)
+        erase(other)
+        store.load("b")
+        return found
+
+    monkeypatch.setattr(store.repository, "_from_database", and_then_all_is_erased)
+    assert store.load("a").state.total == 3
+    assert store.load("a", max_age=60).state.total == 9
+    assert store.load("a").state.total == 9
 
 
 def test_what_is_gone_is_gone(store: Hindsight, other: Hindsight) -> None:
@@ -228,14 +254,12 @@ def test_an_event_that_cannot_be_applied_is_told_as_without_a_cache(
         assert (failed.value.version, failed.value.reached.version) == (4, 3)
 
 
-def test_a_command_decides_on_what_is_stored_and_leaves_its_state(
-    store: Hindsight, other: Hindsight
-) -> None:
+def test_a_command_decides_on_what_is_stored(store: Hindsight, other: Hindsight) -> None:
     assert store.execute("a", Add(1)).version == 1
     put(other, 10)
     assert store.execute("a", Add(2)).state == Total(13, (1, 10, 2))
     loaded = store.load("a")
-    assert (loaded.version, loaded.source, loaded.folded) == (3, "l1", 0)
+    assert (loaded.version, loaded.source, loaded.folded) == (3, "l1", 1)
     assert store.execute("a", Add(0)).events == ()
     with pytest.raises(CommandRejected):
         store.execute("a", Add(-1))

@@ -147,9 +147,9 @@ def test_the_newer_version_stays_whoever_comes_last(opened: Open, redis: Redis) 
     cache = one.cache
     assert cache is not None
     assert cache._shared is not None
-    cache._shared.put("state", key.decode(), 1, old[shared._HEAD :], time.monotonic())
+    cache._shared.put(key.decode(), 1, old[shared._HEAD :], time.monotonic())
     assert redis.get(key) == new
-    cache._shared.put("state", key.decode(), 2, new[shared._HEAD :], time.monotonic() - 100)
+    cache._shared.put(key.decode(), 2, new[shared._HEAD :], time.monotonic() - 100)
     assert redis.pttl(key) < 201_000
 
 
@@ -213,7 +213,7 @@ def test_a_value_well_made_but_of_another_state_goes(opened: Open, redis: Redis)
     assert cache._shared is not None
     redis.delete(key)
     for body in (b"", b'\x93\xa5total\xa1x\xc4\x03{"x', b"\x93\xa5other\xa1x\xc4\x02{}", b"\xc0"):
-        cache._shared.put("state", key.decode(), 1, body, time.monotonic())
+        cache._shared.put(key.decode(), 1, body, time.monotonic())
         assert opened().load("a", max_age=60).state == Total(1, (1,))
         assert len(value(redis, key)) > 60
 
@@ -348,8 +348,8 @@ def test_without_redis_it_costs_some_time(
             assert store.load(f"a{number}").state.total == 2
             assert store.load(f"a{number}", max_age=60).version == 1
     told = [record.message for record in caplog.records if "Redis" in record.message]
-    assert len(told) == shared.FAILURES
-    assert told[-1].startswith("Redis is left alone, and asked again every 5 s: ")
+    assert len(told) == 1
+    assert told[0].startswith("Redis is left alone for 5 s: ")
 
 
 def test_redis_that_says_nothing_holds_up_nobody_for_long(
@@ -359,13 +359,14 @@ def test_redis_that_says_nothing_holds_up_nobody_for_long(
         put(store, 1)
         store.load("a")
         own_redis.suspend()
-        longest = 0.0
+        took = []
         for number in range(20):
             put(store, 2, aggregate_id=f"a{number}")
             started = time.monotonic()
             assert store.load(f"a{number}").state.total == 2
-            longest = max(longest, time.monotonic() - started)
-        assert 0.05 < longest < 1
+            took.append(time.monotonic() - started)
+        assert shared.PATIENCE <= took[0] < 3 * shared.PATIENCE
+        assert max(took[1:]) < shared.PATIENCE, "it is asked once, and then left alone"
         assert store.cache is not None
         assert store.cache.is_redis_away
         own_redis.resume()

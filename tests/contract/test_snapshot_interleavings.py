@@ -1,12 +1,9 @@
 """Any interleaving of appends, snapshots and upgrades: a load equals the full replay."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,7 +16,6 @@ from sqlalchemy import text
 from store import Aggregate, Domain, Hindsight, NewEvent, any_
 from store.snapshots import Snapshots
 from store.work import take_due
-from tests.servers import PostgresServer
 
 
 class Added(Struct, frozen=True):
@@ -94,7 +90,7 @@ class TwoProcesses(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.url = self.fresh_url()
-        self.stores = [Hindsight(self.url, domain=DOMAINS[0]) for _ in range(2)]
+        self.stores = [Hindsight(self.url, domain=DOMAINS[0], cache=False) for _ in range(2)]
         self.folds = [0, 0]
         self.numbers: dict[str, list[int]] = {"a": [], "b": []}
 
@@ -126,7 +122,7 @@ class TwoProcesses(RuleBasedStateMachine):
     @rule(process=PROCESSES, fold=st.integers(0, len(FOLDS) - 1))
     def deploy(self, process: int, fold: int) -> None:
         self.stores[process].close()
-        self.stores[process] = Hindsight(self.url, domain=DOMAINS[fold])
+        self.stores[process] = Hindsight(self.url, domain=DOMAINS[fold], cache=False)
         self.folds[process] = fold
 
     @rule(damage=st.sampled_from(DAMAGES))
@@ -163,31 +159,6 @@ class TwoProcesses(RuleBasedStateMachine):
         for number in self.numbers[name][:version]:
             state = FOLDS[self.folds[process]](state, Added(number))
         return state
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
-    """Makes a migrated store of each kind, as often as it is called."""
-    if request.param == "sqlite":
-        template: Path = request.getfixturevalue("_sqlite_template")
-        yield lambda: f"sqlite:///{shutil.copy(template, tmp_path / uuid4().hex)}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    origin: str = request.getfixturevalue("_postgres_template")
-    made: list[str] = []
-
-    def drop() -> None:
-        while made:
-            server.execute(f"DROP DATABASE {made.pop()} WITH (FORCE)")
-
-    def create() -> str:
-        drop()
-        made.append(f"test_{uuid4().hex}")
-        server.execute(f"CREATE DATABASE {made[0]} TEMPLATE {origin} STRATEGY file_copy")
-        return server.url(made[0])
-
-    yield create
-    drop()
 
 
 def run(fresh_url: Callable[[], str], *, examples: int, steps: int) -> None:
