@@ -47,6 +47,14 @@ def quiet(span: str = "1h") -> Document:
             "watermark_age": [None] * (steps - 1) + [0.2],
         },
         "level": {"size": 1_500_000, "feed_lag": 0, "watermark_age": 0.2},
+        "cache": {
+            "ratios": {"l1": [0.9] * steps, "l2": [0.5] * steps},
+            "lookups": 1_000,
+            "answered": {"l1": 900, "l2": 50, "database": 50},
+            "dropped": 0,
+            "errors": 0,
+            "redis_bytes": {"read": 20_000, "written": 10_000},
+        },
         "logged": {"detected": 0, "absorbed": 0, "escaped": 0, "needless": 0},
         "hours": [],
         "pairs": [],
@@ -71,6 +79,19 @@ def unsampled() -> Document:
         "quantiles": {"save": unknown},
         "levels": dict.fromkeys(("size", "feed_lag", "watermark_age"), nothing),
         "level": None,
+        "cache": unasked(),
+    }
+
+
+def unasked() -> Document:
+    """A cache in which nothing was looked up."""
+    return {
+        "ratios": {},
+        "lookups": 0,
+        "answered": {"l1": 0, "l2": 0, "database": 0},
+        "dropped": 0,
+        "errors": 0,
+        "redis_bytes": {"read": 0, "written": 0},
     }
 
 
@@ -143,6 +164,13 @@ def huge(span: str = "24h") -> Document:
         counts | {"losing": loser, "winning": winner} for loser in commands for winner in commands
     ]
     document["hottest"] = document["hottest"] * 10
+    document["cache"] |= {
+        "lookups": 1_234_567_890,
+        "answered": {"l1": 1_234_000_000, "l2": 500_000, "database": 67_890},
+        "dropped": 12_345_678,
+        "errors": 12_345_678,
+        "redis_bytes": {"read": 123_400_000_000, "written": 999_900_000_000},
+    }
     document["recent"] = [
         conflict(at, aggregate_id="x" * 500, losing="y" * 300, winning="z" * 300, weight=50_000)
     ] * 20

@@ -27,6 +27,7 @@ from tests.browser.monitored import (
     placed,
     quiet,
     table_rows,
+    unasked,
     unsampled,
 )
 from tests.browser.test_app_shell import OVERFLOWING, WCAG
@@ -38,6 +39,7 @@ NewContext = Callable[..., BrowserContext]
 
 HOTTEST = "Hottest aggregates"
 RECENT = "Recent conflicts"
+CACHE = "Cache"
 HOSTILE = [
     "orders/2026/№ 7",
     'Ron "Pigpen" McKernan & sons #1 100%+?',
@@ -174,6 +176,78 @@ def test_much_of_everything_is_cut_to_what_can_be_read(page: Page, address: str)
     expect(hours.get_by_role("rowheader")).to_have_count(7)
     expect(hours.get_by_role("rowheader").last).to_have_text("54 more types")
     expect(table_rows(page, RECENT)).to_have_count(20)
+
+
+# The cache
+
+
+def test_a_cache_is_a_line_for_each_level_and_who_answered(page: Page, address: str) -> None:
+    document = quiet()
+    document["cache"]["ratios"] = {"l1": [0.9] * 59 + [1.0], "l2": [0.5, None] * 29 + [None, 0.25]}
+    shown(page, address, document)
+    expect(chart(page, CACHE)).to_have_accessible_name(
+        re.compile("Cache, hit ratio, .* UTC: L1 at most 100%, L2 at most 50%")
+    )
+    expect(legend(page, CACHE)).to_have_text(["L1100%", "L225%"])
+    line = chart(page, CACHE).locator("path.line.l2")
+    assert (line.get_attribute("d") or "").count("M") == 30
+    for name, told in {
+        "Looked up": "1,000in this range",
+        "From L1": "90%900 in the process",
+        "From L2": "5%50 in Redis",
+        "From the database": "5%50 read anew",
+        "Dropped": "0not borne out",
+        "Errors": "0Redis did not answer",
+        "Read from Redis": "20 kB",
+        "Written to Redis": "10 kB",
+    }.items():
+        expect(figure(page, name)).to_contain_text(told)
+        expect(figure(page, name).locator(".warned")).to_have_count(0)
+
+
+def test_a_share_is_drawn_upon_all_there_is(page: Page, address: str) -> None:
+    document = quiet()
+    document["cache"]["ratios"] = {"l1": [0.02] * 60}
+    shown(page, address, document)
+    marks = chart(page, CACHE).locator(".grid text[text-anchor=end]")
+    expect(marks.filter(has_text="%")).to_have_text(["0%", "50%", "100%"])
+
+
+def test_a_cache_that_nobody_asked_says_so_and_draws_nothing(page: Page, address: str) -> None:
+    told = shown(page, address, quiet() | {"cache": unasked()})
+    nothing = "Nothing was looked up in this range: no loads, or the cache is off"
+    expect(chart(page, CACHE)).to_contain_text(nothing)
+    expect(chart(page, CACHE).locator("path")).to_have_count(0)
+    expect(legend(page, CACHE)).to_have_text(["L1–"])
+    expect(figure(page, "From L1")).to_contain_text("–")
+    expect(figure(page, "Read from Redis")).to_have_count(0)
+    box = panel(page, CACHE).bounding_box()
+    told.document = quiet()
+    expect(figure(page, "Read from Redis")).to_be_visible()
+    assert panel(page, CACHE).bounding_box() == box, "it jumps"
+
+
+def test_a_level_that_nobody_asked_has_no_line(page: Page, address: str) -> None:
+    document = quiet()
+    del document["cache"]["ratios"]["l2"]
+    document["cache"] |= {"answered": {"l1": 900, "l2": 0, "database": 100}}
+    document["cache"]["redis_bytes"] = {"read": 0, "written": 0}
+    shown(page, address, document)
+    expect(legend(page, CACHE)).to_have_text(["L190%"])
+    expect(figure(page, "From L2")).to_contain_text("0%")
+    expect(figure(page, "Written to Redis")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("name", "key"), [("Dropped", "dropped"), ("Errors", "errors")])
+def test_what_a_cache_should_not_meet_is_coloured(
+    page: Page, address: str, name: str, key: str
+) -> None:
+    document = quiet()
+    document["cache"][key] = 3
+    shown(page, address, document)
+    expect(figure(page, name).locator(".warned")).to_have_text("3")
+    expect(page.locator(".warned")).to_have_count(1)
+    expect(figure(page, "Dropped")).to_have_attribute("title", re.compile("read anew"))
 
 
 # How old it is
