@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from dashboard import resources
+from dashboard.documents.cached import Cached, cached
 from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress
 from store.application import Hindsight
@@ -155,6 +156,7 @@ class Monitoring(msgspec.Struct, frozen=True, kw_only=True):
     quantiles: Mapping[str, Mapping[str, float | None]]
     levels: Mapping[str, Sequence[float | None]]
     level: Level | None
+    cache: Cached
     logged: Tallied
     hours: Sequence[OfHour]
     pairs: Sequence[Pair]
@@ -208,6 +210,7 @@ def _seen(store: Hindsight, named: str, now: datetime, window: Window) -> Monito
             "watermark_age": history.levels("event_store_watermark_age_seconds", window),
         },
         level=_level(store.levels()),
+        cache=cached(history, window),
         logged=_tallied(by_type),
         hours=[_of_hour(each) for each in by_type],
         pairs=[_pair(each) for each in log.counts("pair", since=window.start, limit=PAIRS)],
