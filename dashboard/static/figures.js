@@ -1,21 +1,23 @@
-// The figures over the charts: a name, a value, and what makes the value mean something.
+// Figures: a name, a value, and what makes the value mean something.
 
 import { h, number, show } from "./dom.js";
 import { bytes, rounded, seconds } from "./scale.js";
 
-const NONE = "–";
+export const NONE = "–";
 
 export class Figures {
   constructor() {
     this.element = h("dl", { class: "figures" });
   }
 
-  update(found) {
-    show(this.element, figures(found).map(([name, value, more]) => h("div", {}, h("dt", { class: "faint" }, name), h("dd", {}, h("strong", {}, value), h("small", { class: "faint" }, more)))));
+  // Rows of a name, a value and what it means; and a class, and what is said of it when pointed at.
+  update(rows) {
+    show(this.element, rows.map(([name, value, more, kind, title]) => h("div", { title }, h("dt", { class: "faint" }, name), h("dd", {}, h("strong", { class: kind }, value), h("small", { class: "faint" }, more)))));
   }
 }
 
-function figures({ conflicts, saves, events, start, now, quantiles, level, levels, logged }) {
+// Those over the charts.
+export function overall({ conflicts, saves, events, start, now, quantiles, level, levels, logged }) {
   const [absorbed, escaped, appends] = [conflicts.absorbed, conflicts.escaped, saves].map(sum);
   const detected = absorbed + escaped;
   const happened = sum(Object.values(events).map(sum));
@@ -40,5 +42,5 @@ function growth(size, sizes) {
   return `${size > before ? "+" : "−"}${bytes(Math.abs(size - before))} in this range`;
 }
 
-const share = (part, whole) => `${rounded((part / whole) * 100)}%`;
+export const share = (part, whole) => `${rounded((part / whole) * 100)}%`;
 const sum = (values) => values.reduce((all, value) => all + value, 0);

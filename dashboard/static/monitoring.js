@@ -1,9 +1,10 @@
 // The Monitoring page: which writers collide, whether they had to, and how fast the store is.
 
+import { Cached } from "./cached.js";
 import { hottest, recent } from "./conflicts.js";
 import { Latest, expect, load } from "./documents.js";
 import { alertBox, button, h, onRest, plural, show } from "./dom.js";
-import { Figures } from "./figures.js";
+import { Figures, overall } from "./figures.js";
 import { freshness } from "./freshness.js";
 import { Heat } from "./heat.js";
 import { look, mark } from "./looks.js";
@@ -42,6 +43,7 @@ class Monitoring extends Page {
     this.save = latency("Save");
     this.replay = latency("Replay");
     this.latency = h("div", { class: "panels small" }, this.save.element, this.replay.element);
+    this.cached = new Cached();
     this.events = new Series({ title: "Events by type", unit: "events", scale: COUNT, bars: true, nothing: "No events in this range" });
     this.lag = new Series({ title: "Feed lag", unit: "events behind", scale: COUNT });
     this.age = new Series({ title: "Watermark age", unit: "seconds", scale: SECONDS });
@@ -65,6 +67,7 @@ class Monitoring extends Page {
       panels(this.pairs, this.hottest),
       this.recent.element,
       this.latency,
+      this.cached.element,
       panels(this.events, this.lag, this.age, this.size),
     );
   }
@@ -153,10 +156,11 @@ class Monitoring extends Page {
   #draw() {
     const { found } = this;
     const { start, step, steps, now } = found;
-    const drawn = (series, rows, unit) => series.update({ start, step, steps, now, rows }, unit);
+    const time = { start, step, steps, now };
+    const drawn = (series, rows, unit) => series.update({ ...time, rows }, unit);
     const each = span(step);
     const level = (series, name) => drawn(series, [{ name: series.title, kind: "level", values: found.levels[name] }]);
-    this.figures.update(found);
+    this.figures.update(overall(found));
     drawn(this.conflicts, ["escaped", "absorbed"].map((kind) => ({ name: capital(kind), kind, values: found.conflicts[kind] })), `conflicts in each ${each}`);
     const hours = hoursByType(found);
     this.overview.classList.toggle("wide", hours.many);
@@ -168,6 +172,7 @@ class Monitoring extends Page {
     drawn(this.replay, quantiles(found.latency.replay));
     this.#keepHandlers(found.latency.handlers);
     for (const [name, series] of this.#handlers) drawn(series, quantiles(found.latency.handlers[name]));
+    this.cached.update(found.cache, time);
     drawn(this.events, byType(found), `events in each ${each}`);
     level(this.lag, "feed_lag");
     level(this.age, "watermark_age");

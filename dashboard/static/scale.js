@@ -33,4 +33,6 @@ export const seconds = (value) => (value && value < 1 ? `${rounded(value * 1000)
 export const COUNT = { whole: true, text: counted };
 export const MILLISECONDS = { whole: false, text: (value) => `${rounded(value)} ms` };
 export const SECONDS = { whole: false, text: seconds };
+// A part of a whole, drawn upon the whole.
+export const PERCENT = { whole: false, text: (value) => `${rounded(value)}%`, most: 100 };
 export const BYTES = { whole: true, text: bytes };

@@ -57,7 +57,7 @@ export class Series {
     this.svg.setAttribute("aria-label", this.#described());
     this.axis = new Axis([[start, 0], [start + step * steps, 1]], LEFT, width - LEFT - RIGHT);
     const most = this.bars ? highest(summed(rows, steps)) : highest(rows.flatMap((row) => row.values));
-    const scale = marks(most ?? 0, this.scale);
+    const scale = marks(this.scale.most ?? most ?? 0, this.scale);
     const there = this.bars ? most > 0 : most !== null;
     show(
       this.picture,
