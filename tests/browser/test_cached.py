@@ -53,12 +53,22 @@ def test_the_numbers_stand_whole_within_the_panel(
         expect(panel(page, "Cache").locator("dt")).to_have_count(8)
         assert main(page).evaluate(OVERFLOWING) == []
         assert panel(page, "Cache").evaluate(CUT_OFF) == []
+        assert panel(page, "Cache").evaluate(BESIDE) == (width == 1440)
 
 
 CUT_OFF = """
 (panel) => [...panel.querySelectorAll("dt, strong, small, bdi")]
   .filter((element) => element.scrollWidth > element.clientWidth + 1)
   .map((element) => element.textContent)
+"""
+
+# Whether the numbers stand right of the chart, and not below it.
+BESIDE = """
+(panel) => {
+  const [head, chart, numbers] = ["header", ".series-frame", ".figures"]
+    .map((part) => panel.querySelector(part).getBoundingClientRect());
+  return chart.left === head.left && numbers.left > chart.right && numbers.top < chart.bottom;
+}
 """
 
 
