@@ -125,7 +125,8 @@ class TwoLevels(Generic[Value]):
     def _from_afar(
         self, aggregate_id: str, max_age: float | None, read: Callable[[], Value | None]
     ) -> Answer[Value] | None:
-        found, now = self._found(aggregate_id), monotonic()
+        found, clock = self._found(aggregate_id)
+        now = monotonic()
         if found and max_age is not None and self._is_fresh(aggregate_id, found[0], max_age, now):
             self._metrics.looked_up(self._lookups["l1", "miss"])
             self.local.put(aggregate_id, found[0])
@@ -138,10 +139,9 @@ class TwoLevels(Generic[Value]):
             answer = self._checked("l2", aggregate_id, *found)
         if answer is None or answer.level == "l2":
             self._metrics.looked_up(self._lookups["l1", "miss"])
-        if answer is None:
-            self._read(aggregate_id, read)
-        elif answer.more or max_age is not None:
-            self._share(aggregate_id)
+        value = self._read(aggregate_id, read) if answer is None else answer.value
+        if clock is not None and (answer is None or answer.more or max_age is not None):
+            self._share(aggregate_id, value, clock)
         return answer
 
     def _hit(self, level: Level, kept: Entry[Value], more: int = 0) -> Answer[Value]:
@@ -193,42 +193,42 @@ class TwoLevels(Generic[Value]):
         if tail.epoch is not None and tail.epoch != kept.generation.epoch:
             self._tails.renew(tail.epoch)
 
-    def _found(self, aggregate_id: str) -> "tuple[Entry[Value], Found] | None":
-        """What is kept in L2."""
+    def _found(self, aggregate_id: str) -> "tuple[tuple[Entry[Value], Found] | None, int | None]":
+        """What is kept in L2, and its time; see `Shared.get`."""
         if self._shared is None:
-            return None
+            return None, None
         generation = self._tails.generation
         name, fingerprints = self._kind.name, self._kind.fingerprints()
         front = f"{generation.key}:{name}:"
         keys = [f"{front}{each}:{aggregate_id}" for each in fingerprints]
-        found = self._shared.get(name, keys)
+        found, clock = self._shared.get(name, keys)
         if found is None:
-            return None
+            return None, clock
         try:
             value = self._kind.decoded(aggregate_id, fingerprints[found.place], found)
         except ValueError:
             self._shared.drop(name, found.key, found.head)
-            return None
-        return Entry(generation, value, found.checked_at, found.asked_at), found
+            return None, clock
+        return (Entry(generation, value, found.checked_at, found.asked_at), found), clock
 
-    def _read(self, aggregate_id: str, read: Callable[[], Value | None]) -> None:
+    def _read(self, aggregate_id: str, read: Callable[[], Value | None]) -> Value | None:
         # Before anything is read: what is erased meanwhile is then of a generation before.
         generation, started = self._tails.generation, monotonic()
         value = read()
         if value is not None:
             self.local.put(aggregate_id, Entry(generation, value, started, started))
-            self._share(aggregate_id)
+        return value
 
-    def _share(self, aggregate_id: str) -> None:
-        """Put what is kept here into L2."""
+    def _share(self, aggregate_id: str, value: Value | None, clock: int) -> None:
+        """Put the value into L2, if it is kept here; it was read behind that time of Redis'."""
         kept = self.local.get(aggregate_id, self._tails.generation, monotonic())
-        encoded = self._kind.encoded(kept.value) if kept and self._shared else None
-        if kept is None or self._shared is None or encoded is None:
+        if kept is None or kept.value is not value or self._shared is None:
             return
-        fingerprint, body = encoded
-        name = self._kind.name
-        key = f"{kept.generation.key}:{name}:{fingerprint}:{aggregate_id}"
-        self._shared.put(key, kept.value.version, body, kept.checked_at)
+        encoded = self._kind.encoded(value)
+        if encoded is not None:
+            fingerprint, body = encoded
+            key = f"{kept.generation.key}:{self._kind.name}:{fingerprint}:{aggregate_id}"
+            self._shared.put(key, value.version, body, clock)
 
 
 def check_age(max_age: float) -> None:

@@ -26,7 +26,7 @@ SECONDS = 300
 """How long something is kept, from when the database last bore it out."""
 PATIENCE = 0.1
 """Seconds that Redis may take to connect, and to answer."""
-REST = 5
+REST: float = 5
 """Seconds for which Redis is left alone once it has not answered."""
 LARGEST = 2**20
 """Bytes; what is larger takes Redis longer than the others should wait."""
@@ -37,24 +37,26 @@ _HEAD = _DIGITS + 16
 """A value begins with its version, in digits, and a digest of its key and all the rest."""
 
 # Redis 6.2 knows no functions; a script is one round trip, and nothing comes in between.
+# What is read from the database behind an answer is at least as new as Redis' time in it.
 _GET = """
+    local now = redis.call('TIME')
+    now = now[1] * 1000 + math.floor(now[2] / 1000)
     for index, key in ipairs(KEYS) do
         local value = redis.pcall('GET', key)
         if type(value) == 'string' then
-            return (index - 1) .. ' ' .. redis.call('PTTL', key) .. ' ' .. value
-        elseif type(value) == 'table' then
-            redis.call('UNLINK', key)
+            return string.format('%.0f %d %d ', now, redis.call('PTTL', key), index - 1) .. value
         end
     end
-    return ''
+    return string.format('%.0f', now)
 """
+# Until a moment, not for a while: who knows when Redis comes to do it.
 _SET_IF_NEWER = """
     local kept = redis.pcall('GETRANGE', KEYS[1], 0, 19)
     if type(kept) == 'string' and #kept == 20 and not string.find(kept, '%D') and kept > ARGV[1]
     then
         return 0
     end
-    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+    redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
     return 1
 """
 _DROP = """
@@ -100,33 +102,38 @@ class Shared:
         self._is_away = False
         self._complained_at = -inf
 
-    def get(self, kind: str, keys: Sequence[str]) -> Found | None:
-        """The value of the first of the keys that has one."""
+    def get(self, kind: str, keys: Sequence[str]) -> tuple[Found | None, int | None]:
+        """The value of the first of the keys that has one, and Redis' time in ms, if it answers."""
         started = monotonic()
         answer = self._ask(_GET, keys)
-        if not answer:
-            self._metrics.looked_up(Lookup("l2", kind, "error" if answer is None else "miss"))
-            return None
-        place, left, value = answer.split(b" ", 2)
+        if answer is None:
+            self._metrics.looked_up(Lookup("l2", kind, "error"))
+            return None, None
+        now, *found = answer.split(b" ", 3)
+        if not found:
+            self._metrics.looked_up(Lookup("l2", kind, "miss"))
+            return None, int(now)
+        left, place, value = int(found[0]), int(found[1]), found[2]
         self._metrics.moved(Moved("read", len(value)))
-        key, head, body = keys[int(place)], value[:_HEAD], value[_HEAD:]
+        key, head, body = keys[place], value[:_HEAD], value[_HEAD:]
         version = _version(head)
         if head != _head(key, version, body):
             self.drop(kind, key, head)
-            return None
+            return None, int(now)
         # Where somebody else has set how long it is kept, nobody knows how old it is.
-        milliseconds = int(left)
-        is_ours = 0 <= milliseconds <= 1_000 * SECONDS
-        age = SECONDS - milliseconds / 1_000 if is_ours else SECONDS
-        return Found(int(place), key, version, body, head, started - age, started)
+        is_ours = 0 <= left <= 1_000 * SECONDS
+        age = SECONDS - (left - 1) / 1_000 if is_ours else SECONDS
+        return Found(place, key, version, body, head, started - age, started), int(now)
 
-    def put(self, key: str, version: int, body: bytes, checked_at: float) -> None:
-        """Keep a value that is as new as that, but where a newer version is kept."""
-        left = round(1_000 * (SECONDS - (monotonic() - checked_at)))
-        if left <= 0 or len(body) > LARGEST:
+    def put(self, key: str, version: int, body: bytes, at: int) -> None:
+        """Keep a value, but where a newer version is kept.
+
+        Nothing newer was stored at Redis' time `at`, in ms.
+        """
+        if len(body) > LARGEST:
             return
         value = _head(key, version, body) + body
-        if self._ask(_SET_IF_NEWER, [key], value[:_DIGITS], value, left):
+        if self._ask(_SET_IF_NEWER, [key], value[:_DIGITS], value, at + 1_000 * SECONDS):
             self._metrics.moved(Moved("written", len(value)))
 
     def drop(self, kind: str, key: str, head: bytes) -> None:
@@ -151,7 +158,7 @@ class Shared:
                 answer = self._run(script, keys, *more)
         except _AWAY as error:
             self._is_away = True
-            self._complain(f"is left alone for {REST} s: {error}")
+            self._complain(f"is left alone for {REST:g} s: {error}")
             return None
         except RedisError as error:  # full, for reading only, …: it may answer the next question
             self._complain(f"refused: {error}")
