@@ -27,7 +27,7 @@ from store.errors import (
 from tests.totals import Add, numbers, put
 
 AGGREGATES = 6
-AGE = 0.5
+AGE = 0.2
 
 
 class Process:
@@ -75,7 +75,7 @@ class Process:
     def load_of_some_age(self, name: str) -> None:
         before, started = self._has_restored(), time.monotonic()
         loaded = self.cached.load(name, max_age=AGE)
-        if started - self._restored_at < AGE + 1:
+        if started - self._restored_at < AGE + 0.3:
             return
         seen = [version for at, version in self._seen.get(name, []) if at <= started - AGE]
         least = seen[-1] if seen else 0
