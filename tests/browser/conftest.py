@@ -1,11 +1,13 @@
 """A real server over a real log, and a real browser to look at it."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -14,18 +16,25 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 PATIENCE = 20_000
 expect.set_options(timeout=PATIENCE)
 
-Serve = Callable[[str | Path], str]
+
+class Serve(Protocol):
+    """Gives the address of a dashboard over a source."""
+
+    def __call__(self, source: str | Path, *, domain: str = "") -> str: ...
 
 
 @pytest.fixture(scope="session")
 def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
-    """Starts `python -m dashboard` over a source, once for each; gives its address."""
-    running: dict[str, tuple[subprocess.Popen[str], str]] = {}
+    """Starts `python -m dashboard` over a source, once for each domain; gives its address.
 
-    def start(source: str | Path) -> str:
-        key = str(source)
+    A server of its own costs a test seconds: of the start, and of scripts that no browser has yet.
+    """
+    running: dict[tuple[str, str], tuple[subprocess.Popen[str], str]] = {}
+
+    def start(source: str | Path, *, domain: str = "") -> str:
+        key = (str(source), domain)
         if key not in running:
-            running[key] = started(key, pytestconfig.rootpath)
+            running[key] = started(str(source), pytestconfig.rootpath, domain=domain)
         return running[key][1]
 
     yield start
@@ -37,10 +46,13 @@ def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
         process.stdout.close()
 
 
-def started(source: str, root: Path) -> tuple[subprocess.Popen[str], str]:
+def started(source: str, root: Path, *, domain: str = "") -> tuple[subprocess.Popen[str], str]:
     """A server over a source, and the address it listens on."""
     command = [sys.executable, "-m", "dashboard", "--source", source, "--port", "0"]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"EVENT_STORE_DOMAIN": domain}
+    process = subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     greeting = process.stdout.readline()
     found = re.search(r"http://\S+", greeting)

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from store import Hindsight, NewEvent, any_
+from store import Hindsight, NewEvent, any_, migrate
 from tests.browser.comparing import (
     between,
     compared,
@@ -50,11 +50,13 @@ CARTS = [
 ]
 
 
-@pytest.fixture
-def url(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+DOMAIN = "users:domain"
+
+
+def write_carts(url: str) -> None:
     """Cart c of five events an hour apart, cart d of one, and user ada, stored in old versions."""
     ada = {"username": "ada", "email": "a@b.example", "full_name": "Ada", "password_hash": "x"}
-    with Hindsight(sqlite_url) as store:
+    with Hindsight(url) as store:
         for name, changes in (("c", CARTS), ("d", CARTS[:1])):
             events = [
                 NewEvent(
@@ -68,13 +70,20 @@ def url(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
             store.append("cart", name, events, expected=any_())
         store.append("user", "ada", [NewEvent("UserCreated", ada)], expected=any_())
         store.append("user", "eve", [NewEvent("Unheard", {})], expected=any_())
-    monkeypatch.setenv("EVENT_STORE_DOMAIN", "users:domain")
-    return sqlite_url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The carts, for all to look at and nobody to append to."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('diff') / 'store.db'}"
+    migrate(url)
+    write_carts(url)
+    return url
+
+
+@pytest.fixture(scope="module")
 def address(serve: Serve, url: str) -> str:
-    return serve(url) + "/diff?aggregate=c"
+    return serve(url, domain=DOMAIN) + "/diff?aggregate=c"
 
 
 def row(page: Page, kind: str, text: str) -> Locator:
@@ -302,9 +311,8 @@ def test_no_difference_is_said(page: Page, address: str) -> None:
 
 
 def test_what_is_too_large_is_told_by_its_changes(
-    page: Page, serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    page: Page, serve: Serve, sqlite_url: str
 ) -> None:
-    monkeypatch.delenv("EVENT_STORE_DOMAIN", raising=False)
     big = {f"k{number:06}": "x" * 90 for number in range(21_000)}
     with Hindsight(sqlite_url) as store:
         events = [NewEvent("Filled", big), NewEvent("Filled", {"k000007": "y"})]
@@ -323,7 +331,7 @@ def test_a_side_that_cannot_be_folded_says_so(page: Page, address: str) -> None:
     expect(difference(page)).to_have_text("Nothing differs.")
 
 
-def test_a_snapshot_is_compared_with_its_replay(page: Page, address: str, url: str) -> None:
+def test_a_snapshot_is_compared_with_its_replay(page: Page, address: str) -> None:
     open_diff(page, address.replace("=c", "=ada"))
     page.get_by_role("link", name="its snapshot beside its replay").click()
     expect(alert(page, "no snapshot of 'ada'")).to_be_visible()
@@ -365,10 +373,7 @@ def test_the_events_of_the_upcasters_are_stepped_through(page: Page, address: st
     expect(alert(page, "'c' has no version 77")).to_be_visible()
 
 
-def test_without_domain_code_the_upcasters_say_so(
-    page: Page, serve: Serve, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("EVENT_STORE_DOMAIN")
+def test_without_domain_code_the_upcasters_say_so(page: Page, serve: Serve, url: str) -> None:
     page.goto(f"{serve(url)}/diff")
     page.get_by_role("link", name="Which schema versions are stored").click()
     stored = page.get_by_role("region", name="Stored versions", exact=True)
@@ -398,9 +403,12 @@ def test_back_a_reload_and_a_pasted_link_show_the_same(
     versions(page, 1, 2)
 
 
-def test_what_is_appended_meanwhile_can_be_gone_to(page: Page, address: str, url: str) -> None:
-    open_diff(page, f"{address}&from=1&to=2")
-    append_by_command(url, "cart", "c", "CartChanged", "--data", '{"price": 6}')
+def test_what_is_appended_meanwhile_can_be_gone_to(
+    page: Page, serve: Serve, sqlite_url: str
+) -> None:
+    write_carts(sqlite_url)
+    open_diff(page, f"{serve(sqlite_url, domain=DOMAIN)}/diff?aggregate=c&from=1&to=2")
+    append_by_command(sqlite_url, "cart", "c", "CartChanged", "--data", '{"price": 6}')
     point(page, "B").fill("6")
     point(page, "B").press("Enter")
     versions(page, 1, 6)

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from store import Context, Hindsight, NewEvent, any_
+from store import Context, Hindsight, NewEvent, any_, migrate
 from tests.browser.conftest import Serve
 from tests.browser.elsewhere import append_by_command
 from tests.browser.replaying import at, chosen_field, event, field, open_replay, said, slider
@@ -23,8 +24,10 @@ JANUARY = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LOGINS = 6
 
 
-@pytest.fixture
-def url(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+DOMAIN = "users:domain"
+
+
+def write_ada(url: str) -> None:
     """Ada: created, six logins with a change of email after the third, and what nobody can read."""
     clock = [JANUARY]
     login = RecordLogin(at=JANUARY, ip_address="192.0.2.7")
@@ -34,20 +37,42 @@ def url(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ChangeEmail(email="ada@b.example"),
         *[login] * 3,
     ]
-    with Hindsight(sqlite_url, domain=domain, clock=lambda: clock[-1]) as store:
+    with Hindsight(url, domain=domain, clock=lambda: clock[-1]) as store:
         for number, command in enumerate(commands):
             context = Context(actor=f"actor-{number}", correlation_id="c-1")
             store.execute("ada", command, context=context)
             clock.append(clock[-1] + timedelta(hours=1))
         store.append("user", "ada", [NewEvent("EmailChanged", {})], expected=any_())
-    monkeypatch.setenv("EVENT_STORE_DOMAIN", "users:domain")
-    return sqlite_url
 
 
-@pytest.fixture
-def address(serve: Serve, url: str) -> str:
-    """Her replay: 9 versions, of which the last cannot be applied."""
-    return serve(url) + "/replay?aggregate=ada"
+@pytest.fixture(scope="module")
+def address(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Her replay: 9 versions, of which the last cannot be applied. Nobody may append to it."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('replay') / 'store.db'}"
+    migrate(url)
+    write_ada(url)
+    return serve(url, domain=DOMAIN) + "/replay?aggregate=ada"
+
+
+@pytest.fixture(scope="module")
+def counted(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The replay of things no domain knows: `digits` and `orders`."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('counted') / 'store.db'}"
+    migrate(url)
+    digits = {"big": 9_007_199_254_740_993, "one": 1.0, "small": 1e-7, "__proto__": {"x": 1}}
+    deep = {"a": {"b": {"c": {"d": {"e": "needle"}}}}}
+    histories: dict[str, list[dict[str, Any]]] = {
+        "digits": [digits, {"__proto__": {"x": 2}}],
+        "orders": [
+            {"items": [{"id": each} for each in order], "deep": deep}
+            for order in ([1, 2], [3, 2, 1], [2, 1])
+        ],
+    }
+    with Hindsight(url) as store:
+        for name, history in histories.items():
+            events = [NewEvent("Counted", data) for data in history]
+            store.append("thing", name, events, expected=any_())
+    return serve(url) + "/replay"
 
 
 def alert(page: Page, text: str) -> Locator:
@@ -323,37 +348,35 @@ def test_back_within_a_window_tells_of_the_field_of_then(page: Page, address: st
     expect(chosen_field(page)).to_contain_text("Set by 5")
 
 
-def test_what_is_appended_meanwhile_is_there_at_the_end(page: Page, address: str, url: str) -> None:
-    open_replay(page, address)
+def test_what_is_appended_meanwhile_is_there_at_the_end(
+    page: Page, serve: Serve, sqlite_url: str
+) -> None:
+    write_ada(sqlite_url)
+    open_replay(page, serve(sqlite_url, domain=DOMAIN) + "/replay?aggregate=ada")
     at(page, 9)
-    append_by_command(url, "user", "ada", "EmailChanged", "--data", '{"email": "new@b.example"}')
+    append_by_command(
+        sqlite_url, "user", "ada", "EmailChanged", "--data", '{"email": "new@b.example"}'
+    )
     expect(page.locator(".position")).to_contain_text("of 10", timeout=15_000)
     at(page, 10)
 
 
 def test_a_stored_form_is_shown_beside_what_the_code_reads(
-    page: Page, serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    page: Page, serve: Serve, sqlite_url: str
 ) -> None:
     old = {"username": "ada", "email": "a@b.example", "full_name": "Ada", "password_hash": "x"}
     with Hindsight(sqlite_url) as store:
         store.append("user", "old", [NewEvent("UserCreated", old)], expected=any_())
-    monkeypatch.setenv("EVENT_STORE_DOMAIN", "users:domain")
-    open_replay(page, f"{serve(sqlite_url)}/replay?aggregate=old&version=1")
+    address = serve(sqlite_url, domain=DOMAIN)
+    open_replay(page, f"{address}/replay?aggregate=old&version=1")
     expect(event(page)).to_contain_text("Data, as it is read today: UserCreated 2")
     event(page).get_by_role("button", name="As it was stored, in schema version 1").click()
     expect(event(page)).to_contain_text("Stored as UserCreated 1")
     expect(event(page)).to_contain_text("+ /phone_verified false")
 
 
-def test_numbers_keep_all_their_digits(
-    page: Page, serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("EVENT_STORE_DOMAIN", raising=False)
-    data = {"big": 9_007_199_254_740_993, "one": 1.0, "small": 1e-7, "__proto__": {"x": 1}}
-    with Hindsight(sqlite_url) as store:
-        events = [NewEvent("Counted", data), NewEvent("Counted", {"__proto__": {"x": 2}})]
-        store.append("thing", "t", events, expected=any_())
-    open_replay(page, f"{serve(sqlite_url)}/replay?aggregate=t")
+def test_numbers_keep_all_their_digits(page: Page, counted: str) -> None:
+    open_replay(page, f"{counted}?aggregate=digits")
     expect(field(page, "/big")).to_contain_text("9007199254740993")
     expect(field(page, "/one")).to_contain_text("1.0")
     expect(field(page, "/__proto__/x")).to_contain_text("1 2")
@@ -361,18 +384,9 @@ def test_numbers_keep_all_their_digits(
 
 
 def test_a_moved_item_is_marked_where_it_stands_and_folded_ones_are_counted(
-    page: Page, serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    page: Page, counted: str
 ) -> None:
-    monkeypatch.delenv("EVENT_STORE_DOMAIN", raising=False)
-    deep = {"a": {"b": {"c": {"d": {"e": "needle"}}}}}
-    orders = [[1, 2], [3, 2, 1], [2, 1]]
-    with Hindsight(sqlite_url) as store:
-        events = [
-            NewEvent("Ordered", {"items": [{"id": each} for each in order], "deep": deep})
-            for order in orders
-        ]
-        store.append("thing", "t", events, expected=any_())
-    open_replay(page, f"{serve(sqlite_url)}/replay?aggregate=t&version=2&find=needle")
+    open_replay(page, f"{counted}?aggregate=orders&version=2&find=needle")
     expect(field(page, "/items/0, added")).to_have_count(1)
     moved = page.locator('.state-row[title$="moved by this event"]:visible')
     expect(moved).to_have_count(1)

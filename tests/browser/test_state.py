@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from store import Hindsight, NewEvent, any_
+from store import Hindsight, NewEvent, any_, migrate
 from tests.browser.conftest import Serve
 from tests.browser.timeline import HISTORY, chosen_event, open_view, rows, section
 from users import domain
@@ -25,11 +25,13 @@ def state(page: Page) -> Locator:
     return section(page, "State after")
 
 
-@pytest.fixture
-def address(serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(scope="module")
+def address(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A user's timeline: created, moved, logged in, and an event of no shape the domain knows."""
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    with Hindsight(sqlite_url, domain=domain) as store:
+    url = f"sqlite:///{tmp_path_factory.mktemp('state') / 'store.db'}"
+    migrate(url)
+    with Hindsight(url, domain=domain) as store:
         for command in (
             CreateUser(
                 username="ada", email="ada@example.org", full_name="Ada", password_hash=HASH
@@ -39,8 +41,7 @@ def address(serve: Serve, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> s
         ):
             store.execute("ada", command)
         store.append("user", "ada", [NewEvent("EmailChanged", {})], expected=any_())
-    monkeypatch.setenv("EVENT_STORE_DOMAIN", "users:domain")
-    return serve(sqlite_url) + "/timeline?aggregate=ada"
+    return serve(url, domain="users:domain") + "/timeline?aggregate=ada"
 
 
 def test_an_event_shows_what_it_changed_and_the_state_after_it(page: Page, address: str) -> None:
