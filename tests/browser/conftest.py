@@ -62,7 +62,13 @@ def started(source: str, root: Path, *, domain: str = "") -> tuple[subprocess.Po
 
 @pytest.fixture(scope="session")
 def browser(chromium_path: str) -> Iterator[Browser]:
-    arguments = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+    # Pages of one person share a process, and with it the scripts that are compiled already.
+    arguments = [
+        "--no-sandbox",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--process-per-site",
+    ]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium_path, args=arguments)
         yield started
@@ -100,7 +106,12 @@ def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
 @pytest.fixture(scope="session")
 def context(browser: Browser) -> BrowserContext:
     """One person's browser: what it has loaded once it has cached."""
-    return _open_context(browser)
+    opened = _open_context(browser)
+    # A tab that stays open keeps the process of all servers on this host, and what it compiled.
+    kept = opened.new_page()
+    kept.route("**", lambda route: route.fulfill(content_type="text/html", body="open"))
+    kept.goto("http://127.0.0.1/")
+    return opened
 
 
 @pytest.fixture
