@@ -1,6 +1,7 @@
 """The tables as the newest migration leaves them."""
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -71,8 +72,9 @@ _POSITION = BigInteger().with_variant(Integer(), "sqlite")
 _UUID = String(36).with_variant(Uuid(), "postgresql")
 
 
+@cache
 def define(*, position_is_key: bool) -> MetaData:
-    """The store's tables.
+    """The store's tables, the same objects for every store: nobody may change them.
 
     `position_is_key` is SQLite's way: only an INTEGER PRIMARY KEY AUTOINCREMENT never gives a
     position twice. Elsewhere every unique key carries the aggregate id, so that the table can be
