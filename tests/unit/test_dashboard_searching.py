@@ -173,8 +173,9 @@ def test_a_walk_ends_when_patience_does_and_is_taken_up_again(wabo: NdjsonSource
     assert page.events == ()
     assert not page.finished
     assert page.scanned == 1
-    pages = backwards(wabo, wanted, bounds=ANYWHERE, patience=0)
-    assert sum(page.scanned for page in pages) == wabo.counts().events
+    bounds = Bounds(first=101, last=1_100)  # as many steps as positions
+    pages = backwards(wabo, wanted, bounds=bounds, patience=0)
+    assert sum(page.scanned for page in pages) == 1_000
 
 
 def test_positions_outside_the_bounds_are_not_walked(wabo: NdjsonSource) -> None:
