@@ -1,15 +1,15 @@
 """Speed beside bare drivers and a peer: `python -m benchmarks`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
-from benchmarks import plan, report, sizes
+from benchmarks import caching, plan, report, sizes
 from benchmarks.measures import opened
 from benchmarks.ours import Ours
 from benchmarks.plan import Cost, Outcome, Plan, Stores
 from benchmarks.sizes import Size
-from benchmarks.stores import OURS, PostgreSQLStores, stores
+from benchmarks.stores import OURS, PostgreSQLStores, SQLiteStores, stores
 from store.verification import verify
 
 
@@ -20,6 +20,7 @@ class Findings:
         self.outcomes: list[Outcome] = []
         self.costs: list[Cost] = []
         self.sizes: list[Size] = []
+        self.memory: Mapping[str, float] = {}
 
     def add(self, found: Outcome | Cost) -> None:
         """Keep it and say it."""
@@ -48,7 +49,12 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None) -> None:
         for place in (postgresql, sqlite):
             _measure(chosen, place, findings)
         page = report.render(
-            postgresql, findings.outcomes, findings.costs, findings.sizes, chosen.rounds
+            postgresql,
+            findings.outcomes,
+            findings.costs,
+            findings.sizes,
+            memory=findings.memory,
+            rounds=chosen.rounds,
         )
     click.echo(page)
     if not quick and not only:
@@ -61,6 +67,8 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
         findings.add(outcome)
     for outcome in _loads(chosen, place, url):
         findings.add(outcome)
+    if chosen.has("cache") and isinstance(place, SQLiteStores):
+        findings.memory = caching.memory(place.new())
     if isinstance(place, PostgreSQLStores) and chosen.has("fence"):
         for cost in plan.fence(chosen, url):
             findings.add(cost)
@@ -83,6 +91,8 @@ def _loads(chosen: Plan, place: Stores, url: str) -> Iterator[Outcome]:
         yield from plan.measuring(chosen, place, url)
     if chosen.has("execute"):
         yield plan.executing(chosen, place, url)
+    if chosen.has("cache"):
+        yield from plan.caching_aggregates(chosen, place, url)
 
 
 def _measure_loaded(chosen: Plan, place: Stores, findings: Findings) -> None:

@@ -31,8 +31,8 @@ def _compared(
 ) -> Speeds:
     metrics = Metrics(CollectorRegistry())
     with (
-        Hindsight(url, domain=DOMAIN, metrics=metrics) as measured,
-        Hindsight(url, domain=DOMAIN, metrics=False) as unmeasured,
+        Hindsight(url, domain=DOMAIN, metrics=metrics, cache=False) as measured,
+        Hindsight(url, domain=DOMAIN, metrics=False, cache=False) as unmeasured,
     ):
         stores = {OURS: measured, UNMEASURED: unmeasured}
         runs = {

@@ -76,8 +76,8 @@ def from_snapshots(
     try:
         with (
             stores.on_one_core(),
-            Hindsight(url, domain=DOMAIN) as store,
-            Hindsight(url, domain=DOMAIN, snapshots=False) as without,
+            Hindsight(url, domain=DOMAIN, cache=False) as store,
+            Hindsight(url, domain=DOMAIN, snapshots=False, cache=False) as without,
         ):
             ids = {length: _with_snapshot(bare, store, length, TAIL) for length in lengths}
             even = _with_snapshot(bare, store, EVENTS, 0)
@@ -103,7 +103,7 @@ def from_snapshots(
 
 def upcasting(url: str, rounds: int, times: int) -> Speeds:
     """Events a second of full replays: two steps behind the current schema version, and of it."""
-    with Hindsight(url, domain=EVOLVED, snapshots=False) as store:
+    with Hindsight(url, domain=EVOLVED, snapshots=False, cache=False) as store:
         kinds = {CURRENT: _VERSIONS, OURS: 1}
         ids = {name: _written(store, schema_version) for name, schema_version in kinds.items()}
         loads = {name: partial(_comments, store, one) for name, one in ids.items()}

@@ -6,7 +6,15 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from benchmarks import following, importing, instrumentation, loading, measures, replaying
+from benchmarks import (
+    caching,
+    following,
+    importing,
+    instrumentation,
+    loading,
+    measures,
+    replaying,
+)
 from benchmarks.following import AT_HOLE, FOLLOWED, NAIVE, NO_HOLE, PLAIN, UNREAD
 from benchmarks.measures import Openers
 from benchmarks.rounds import Ratio, Speeds, compare
@@ -92,6 +100,7 @@ NAMES = (
         "load",
         "upcast",
         "metrics",
+        "cache",
     ),
 )
 
@@ -224,6 +233,31 @@ def measuring(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
         speeds = measure(url, plan.rounds, times)
         title = f"{what} with metrics beside without"
         yield _beside(speeds, instrumentation.UNMEASURED, title, stores.name, target=0.97)
+
+
+def caching_aggregates(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
+    """What is kept at hand, beside bare lookups and beside the database."""
+    found = caching.lookups(stores, url, plan.rounds, 200 if plan.quick else 1_000)
+    for title, speeds, target in (
+        ("load from L1, beside the bare query that checks it", found.checked, 1 / 1.3),
+        ("load from L2 of some age, beside a bare GET and decode", found.shared, 1 / 1.5),
+    ):
+        yield Outcome(
+            title=title,
+            database=stores.name,
+            speed=median(speeds[OURS]),
+            bare=compare(speeds, OURS, BARE),
+            bare_target=target,
+        )
+    behind = f"{loading.TAIL} behind its snapshot"
+    for title, speeds, other_target in (
+        (f"load from L1 of some age, beside the database's, {behind}", found.aged, 100.0),
+        (f"load from L2, checked, beside the database's, {behind}", found.shared_and_checked, None),
+        ("load that finds nothing in L1 and L2, beside one without them", found.cold, None),
+        (f"history of {caching.HISTORY:,} events of some age, uncached", found.histories, 10.0),
+        ("the same, all data and metadata decoded", found.decoded, None),
+    ):
+        yield _beside(speeds, caching.UNCACHED, title, stores.name, target=other_target)
 
 
 def fence(plan: Plan, url: str) -> Iterator[Cost]:

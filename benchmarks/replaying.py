@@ -99,7 +99,7 @@ def replays(
             _write(contender, aggregate_id, events)
     stores.settle(url)
     try:
-        with Hindsight(url, domain=DOMAIN) as store:
+        with Hindsight(url, domain=DOMAIN, cache=False) as store:
             found = _replays(stores, url, store, contenders)
             return interleave(
                 {

@@ -3,7 +3,7 @@
 import os
 import platform
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +35,8 @@ def render(
     outcomes: Sequence[Outcome],
     costs: Sequence[Cost],
     sizes: Sequence[Size],
+    *,
+    memory: Mapping[str, float],
     rounds: int,
 ) -> str:
     """The whole page."""
@@ -43,6 +45,10 @@ def render(
         parts += ["## The cost of the fence to a tailing reader (PostgreSQL)", _costs(costs)]
     if sizes:
         parts += ["## Bytes per event", _sizes(sizes)]
+    if memory:
+        rows = ([title, f"{taken:.1f}"] for title, taken in memory.items())
+        table = _table(["L1 is full of states and of", "MB of Python objects"], rows)
+        parts += ["## Memory of a full cache", table]
     return "\n\n".join([*parts, "## Measured with", _environment(stores, rounds)]) + "\n"
 
 

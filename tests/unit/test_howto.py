@@ -139,6 +139,16 @@ with open_repository("sqlite:///tanks.db", Domains()) as repository:
 
 
 @pytest.mark.slow
+def test_what_is_hot_is_kept_as_the_page_says(tmp_path: Path) -> None:
+    text = page("cache.md")
+    [(name, content)] = _FILE.findall(text)
+    (tmp_path / name).write_text(content)
+    [typed] = commands(text)
+    done = run(tmp_path, *shlex.split(typed.line), **typed.exported)
+    assert (done.returncode, done.stdout) == (0, typed.printed)
+
+
+@pytest.mark.slow
 def test_conflicts_are_told_as_the_page_says(tmp_path: Path) -> None:
     text = page("metrics.md")
     files = _FILE.findall(text)
