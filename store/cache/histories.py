@@ -1,5 +1,6 @@
 """Whole histories, kept as events whose data nobody has asked for."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -183,7 +184,7 @@ class Histories:
         if answer is None:
             yield from stored
             return
-        events = answer.value.events
+        events = bounds.of_versions(answer.value.events)
         within = filter(bounds.hold, reversed(events) if backward else events)
         yield from map(_given, within)
 
@@ -197,18 +198,27 @@ class _Bounds(NamedTuple):
     until: datetime | None
     axis: Axis
 
+    def of_versions(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Those of events in the order of versions whose version is within."""
+        start, end = 0, len(events)
+        if self.from_version is not None:
+            start = bisect_left(events, self.from_version, key=_version)
+        if self.to_version is not None:
+            end = bisect_right(events, self.to_version, key=_version)
+        return events[start:end]
+
     def hold(self, event: Event) -> bool:
-        """Whether the event is within them."""
-        if self.from_version is not None and event.version < self.from_version:
-            return False
-        if self.to_version is not None and event.version > self.to_version:
-            return False
+        """Whether the event's time is within."""
         moment = event.occurred_at if self.axis == "occurred" else event.recorded_at
         if moment is None:
             return self.since is None and self.until is None
         if self.since is not None and moment < self.since:
             return False
         return self.until is None or moment < self.until
+
+
+def _version(event: Event) -> int:
+    return event.version
 
 
 _ALL = _Bounds(None, None, None, None, "occurred")
