@@ -122,6 +122,8 @@ class Hindsight:
     def _cache(self, redis_url: str | None, *, enabled: bool) -> Cache | None:
         if not enabled:
             return None
+        if redis_url is not None and self.database.is_replica():
+            redis_url = None  # what is newest there is not what is newest
         cache = Cache(self.database, self.metrics, redis_url)
         self._open.callback(cache.close)
         return cache

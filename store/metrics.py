@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from threading import Lock
+from threading import Lock, RLock
 from time import perf_counter
 from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
@@ -157,7 +157,8 @@ class Metrics:
         self.registry = registry
         self._own: list[Counter | Histogram] = []
         self._sampled = Lock()
-        self._counting = Lock()
+        # Who is interrupted to collect garbage may have to close a store, which counts.
+        self._counting = RLock()
         self._saved: deque[Saved] = deque()
         self._replayed: deque[Replayed] = deque()
         self._met: deque[Met] = deque()

@@ -37,6 +37,15 @@ HISTORY_COLUMNS = (
 )
 
 
+def mark(database: Database) -> str:
+    """SQL for what tells an event from any other that was ever at its version.
+
+    Its id alone does not: who repeats an append behind a restored backup gives the same one.
+    """
+    moment = database.microseconds("recorded_at")
+    return f"CAST(event_id AS text) || ' ' || CAST({moment} AS text)"
+
+
 class EventReader:
     """The `EventSource` over a database. Safe to share between threads."""
 

@@ -166,26 +166,26 @@ class Repository:
         return self._states.newest(aggregate_id, max_age, self._from_database)
 
     def _from_database(self, aggregate_id: str) -> tuple[Loaded[Any] | None, str]:
-        """The newest state and its last event's id, empty where that is not known for sure."""
+        """The newest state and its last event's mark, empty where that is not known for sure."""
         assert self._states is not None, "only who keeps states asks"  # noqa: S101
-        loaded, event_id = None, ""
+        loaded, mark = None, ""
         if self._snapshots is not None and self._snapshots.types:
             begun = self._snapshots.begin(aggregate_id, None)
             if begun.ignored is not None:
                 return self._passed_over(aggregate_id, None, begun), ""
-            loaded, event_id = self._begun(aggregate_id, begun), begun.event_id
+            loaded, mark = self._begun(aggregate_id, begun), begun.mark
             if loaded is None or not begun.more:
-                return loaded, event_id
+                return loaded, mark
         while True:
             version = 0 if loaded is None else loaded.version
             tail = self._states.tail(aggregate_id, version)
-            if version and tail.at != event_id:
+            if version and tail.at != mark:
                 return self._up_to(aggregate_id, None), ""
             if tail.rows:
                 loaded = self._fold(aggregate_id, loaded, (tail.rows,), gaps=False)
-                event_id = tail.last
+                mark = tail.last
             if not tail.more:
-                return loaded, event_id
+                return loaded, mark
 
     def _up_to(self, aggregate_id: str, version: int | None) -> Loaded[Any] | None:
         """The state after that version, or the newest; None where there is no event."""

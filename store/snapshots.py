@@ -31,7 +31,7 @@ from store.domain import Aggregate, Domains
 from store.errors import SnapshotAhead, SnapshotRefused
 from store.folding import HistoryRow
 from store.identifiers import is_storable
-from store.reader import HISTORY_BATCH, HISTORY_COLUMNS
+from store.reader import HISTORY_BATCH, HISTORY_COLUMNS, mark
 
 _log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ _OF_A_SNAPSHOT = 0
 class Beginning(Struct, frozen=True, kw_only=True):
     """Where a fold begins: a state, None for the first event, and the rows that come next.
 
-    `event_id` is of the last event up to the last row. `more` says that there may be further rows,
+    `mark` tells the last event up to the last row. `more` says that there may be further rows,
     `ignored` what was wrong with a snapshot that was passed over.
     """
 
     aggregate_type: str | None = None
     state: Any = None
     version: int = 0
-    event_id: str = ""
+    mark: str = ""
     rows: Sequence[HistoryRow] = ()
     more: bool = False
     ignored: str | None = None
@@ -134,11 +134,11 @@ class Snapshots:
             parameters["to"] = self._database.value(to_version)
         found, rows = self._front(parameters, bounded=to_version is not None)
         more = len(rows) == HISTORY_BATCH
-        event_id = rows[-1][-1] if rows else ""
+        last = rows[-1][-1] if rows else ""
         rows = [row[:-1] for row in rows]
         if found is None:
-            return Beginning(rows=rows, more=more, event_id=event_id)
-        version, names, state, last_event, _, last_id = found
+            return Beginning(rows=rows, more=more, mark=last)
+        version, names, state, last_event, _, last_in_it = found
         if last_event == "missing":
             raise self._ahead(aggregate_id, version)
         fingerprint, _, digest = names.partition(" ")
@@ -156,7 +156,7 @@ class Snapshots:
             version=version,
             rows=rows,
             more=more,
-            event_id=event_id or last_id,
+            mark=last or last_in_it,
         )
 
     def _front(
@@ -398,12 +398,12 @@ class Snapshots:
             SELECT n.version, n.fingerprint || ' ' || n.digest, {self._database.json("n.state")},
                 CASE WHEN e.digest IS NULL THEN 'missing'
                     WHEN e.digest = n.event_digest THEN 'stored' ELSE 'another' END,
-                {_OF_A_SNAPSHOT}, CAST(e.event_id AS text)
+                {_OF_A_SNAPSHOT}, {mark(self._database)}
             FROM {{newest}} AS n
             LEFT JOIN events AS e ON e.aggregate_id = {bind("id")} AND e.version = n.version
         """  # noqa: S608 (placeholders)
         behind = f"""
-            SELECT {HISTORY_COLUMNS}, CAST(event_id AS text) FROM events
+            SELECT {HISTORY_COLUMNS}, {mark(self._database)} FROM events
             WHERE aggregate_id = {bind("id")} {until} AND version > {{after}}
             ORDER BY version LIMIT {bind("size")}
         """  # noqa: S608 (placeholders)

@@ -1,33 +1,26 @@
 """Whoever wants what another thread is reading just now waits for that one."""
 
-from threading import Lock, RLock
+from threading import Event, Lock, get_ident
 
 
 class Flights:
-    """One thread at a time for each key. Safe to share between threads.
-
-    Who has taken off lands, whatever comes of it.
-    """
+    """For each key the thread that is on its way. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._turns: dict[str, tuple[RLock, list[None]]] = {}
+        self._leading: dict[str, tuple[Event, int]] = {}
 
-    def take_off(self, key: str) -> bool:
-        """Wait until no other thread is on its way for that key; whether there was one."""
+    def lead(self, key: str) -> bool:
+        """Whether no other thread is on its way for the key; if one is, once it has landed."""
         with self._lock:
-            turn, waiting = self._turns.setdefault(key, (RLock(), []))
-            waiting.append(None)
-        if turn.acquire(blocking=False):
-            return False
-        turn.acquire()
-        return True
+            landed, leader = self._leading.setdefault(key, (Event(), get_ident()))
+            if leader == get_ident():
+                return True
+        landed.wait()
+        return False
 
     def land(self, key: str) -> None:
-        """Let the next one go."""
+        """Let those go who wait for this thread."""
         with self._lock:
-            turn, waiting = self._turns[key]
-            turn.release()
-            waiting.pop()
-            if not waiting:
-                del self._turns[key]
+            landed, _ = self._leading.pop(key, (Event(), 0))
+        landed.set()

@@ -2,14 +2,15 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from itertools import islice
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, cast
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
 from store.cache.levels import TwoLevels, check_age
+from store.cache.local import LARGEST
 from store.cache.tails import Tail, Tails
 from store.database import Database
 from store.reader import EventReader
@@ -24,6 +25,8 @@ EVENTS = 5_000
 _OVERHEAD = 400
 """Bytes that an event takes beside its JSON."""
 _FORMAT = "1"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class KeptHistory(Struct, frozen=True):
@@ -38,18 +41,33 @@ class KeptHistory(Struct, frozen=True):
         return self.events[-1].version
 
     @property
-    def event_id(self) -> str:
-        """The id of the last event."""
-        return str(self.events[-1].event_id)
+    def mark(self) -> str:
+        """What tells the last event from any other."""
+        last = self.events[-1]
+        recorded = (last.recorded_at or last.occurred_at) - _EPOCH
+        return f"{last.event_id} {recorded // _MICROSECOND}"
 
 
-class _InRedis(Event, frozen=True, array_like=True, omit_defaults=True, gc=False):
-    """An event that comes out of its bytes at once: made by hand it takes twice as long."""
+class _InRedis(Struct, frozen=True, array_like=True, gc=False):
+    """An event as L2 has it: what its aggregate does not tell."""
+
+    version: int
+    position: int
+    event_id: UUID
+    event_type: str
+    event_version: int
+    correlation_id: str | None
+    causation_id: str | None
+    actor: str | None
+    occurred_at: datetime
+    recorded_at: datetime | None
+    raw_data: bytes
+    raw_metadata: bytes
+    digest: bytes | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_InRedis]).decode
-_FIELDS = tuple(name for name in Event.__struct_fields__ if not name.startswith("_"))
+_decode = msgspec.msgpack.Decoder(tuple[str, list[_InRedis]]).decode
 
 
 class HistoryKind:
@@ -76,20 +94,39 @@ class HistoryKind:
 
     def encoded(self, value: KeptHistory) -> tuple[str, bytes] | None:
         """See `Kind.encoded`."""
-        events = [
-            _InRedis(**{name: getattr(event, name) for name in _FIELDS}) for event in value.events
-        ]
-        return _FORMAT, _encode(events)
+        names = _InRedis.__struct_fields__
+        rows = [_InRedis(*(getattr(event, name) for name in names)) for event in value.events]
+        return _FORMAT, _encode((value.events[0].aggregate_type, rows))
 
     def decoded(self, aggregate_id: str, fingerprint: str, found: "Found") -> KeptHistory:
         """See `Kind.decoded`."""
         del fingerprint
-        kept = kept_history(_decode(found.body))
+        aggregate_type, rows = _decode(found.body)
+        kept = kept_history([_event(aggregate_type, aggregate_id, row) for row in rows])
         if kept is None or kept.version != found.version:
             raise ValueError("another history")
-        if any(event.aggregate_id != aggregate_id for event in kept.events):
-            raise ValueError("another aggregate's history")
         return kept
+
+
+def _event(aggregate_type: str, aggregate_id: str, row: _InRedis) -> Event:
+    return Event(
+        aggregate_type=aggregate_type,
+        aggregate_id=aggregate_id,
+        version=row.version,
+        position=row.position,
+        event_id=row.event_id,
+        event_type=row.event_type,
+        event_version=row.event_version,
+        schema_version=row.event_version,
+        correlation_id=row.correlation_id,
+        causation_id=row.causation_id,
+        actor=row.actor,
+        occurred_at=row.occurred_at,
+        recorded_at=row.recorded_at,
+        raw_data=row.raw_data,
+        raw_metadata=row.raw_metadata,
+        digest=row.digest,
+    )
 
 
 class Histories:
@@ -159,7 +196,12 @@ class Histories:
         begun: list[Event] = []
 
         def read() -> KeptHistory | None:
-            begun.extend(islice(stored, EVENTS + 1))
+            size = 0
+            for event in stored:
+                begun.append(event)
+                size += _size(event)
+                if len(begun) > EVENTS or size > LARGEST:
+                    return None
             return kept_history(begun)
 
         answer = levels.at_hand(aggregate_id, max_age)
@@ -228,8 +270,11 @@ def kept_history(events: Sequence[Event]) -> KeptHistory | None:
     """The history as it is kept; None where it is empty, or too long."""
     if not 0 < len(events) <= EVENTS:
         return None
-    size = sum(len(each.raw_data) + len(each.raw_metadata) + _OVERHEAD for each in events)
-    return KeptHistory(events, size)
+    return KeptHistory(events, sum(map(_size, events)))
+
+
+def _size(event: Event) -> int:
+    return len(event.raw_data) + len(event.raw_metadata) + _OVERHEAD
 
 
 def _given(event: Event) -> Event:

@@ -10,6 +10,7 @@ from store.cache.local import Entry, Local, Value
 from store.cache.tails import Tail, Tails
 from store.cache.writes import Writes
 from store.errors import EventStoreError, InvalidEvent
+from store.identifiers import is_storable
 from store.metrics import Level, Lookup, LookupResult, Metrics
 
 if TYPE_CHECKING:
@@ -114,11 +115,12 @@ class TwoLevels(Generic[Value]):
         Where nothing is, `read` reads it from the database, for one thread at a time; the answer is
         None then, and what it returned is kept.
         """
-        has_waited = self._flights.take_off(aggregate_id)
-        try:
-            # Who was before this thread may have left what it wants.
-            answer = self.at_hand(aggregate_id, max_age) if has_waited else None
+        if not self._flights.lead(aggregate_id):
+            # Where the one that was waited for has left nothing, all go on by themselves.
+            answer = self.at_hand(aggregate_id, max_age)
             return answer or self._from_afar(aggregate_id, max_age, read)
+        try:
+            return self._from_afar(aggregate_id, max_age, read)
         finally:
             self._flights.land(aggregate_id)
 
@@ -160,7 +162,7 @@ class TwoLevels(Generic[Value]):
         while True:
             started = monotonic()
             tail = self._kind.tail(aggregate_id, kept.value.version)
-            if tail.at != kept.value.event_id or tail.epoch != kept.generation.epoch:
+            if tail.at != kept.value.mark or tail.epoch != kept.generation.epoch:
                 self._drop(aggregate_id, kept, tail, found)
                 return None
             if tail.rows:
@@ -195,7 +197,7 @@ class TwoLevels(Generic[Value]):
 
     def _found(self, aggregate_id: str) -> "tuple[tuple[Entry[Value], Found] | None, int | None]":
         """What is kept in L2, and its time; see `Shared.get`."""
-        if self._shared is None:
+        if self._shared is None or not is_storable(aggregate_id):
             return None, None
         generation = self._tails.generation
         name, fingerprints = self._kind.name, self._kind.fingerprints()

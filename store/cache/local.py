@@ -1,6 +1,6 @@
 """The first level: what this process keeps of the aggregates it used last."""
 
-from threading import Lock
+from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
 
 from cachetools import LRUCache
@@ -18,8 +18,8 @@ class Keepable(Protocol):
         ...
 
     @property
-    def event_id(self) -> str:
-        """The id of that event."""
+    def mark(self) -> str:
+        """What tells that event from any other."""
         ...
 
     @property
@@ -60,14 +60,34 @@ def _weight(kept: Entry[Any]) -> int:
     return max(size, _SHARE)
 
 
+class _Weighed(LRUCache[str, Entry[Any]]):
+    """Adds up the sizes of what it holds."""
+
+    total = 0
+
+    def __setitem__(self, key: str, entry: Entry[Any], *more: Any) -> None:
+        before = self[key].value.size if key in self else 0
+        super().__setitem__(key, entry, *more)
+        self.total += entry.value.size - before
+
+    def __delitem__(self, key: str, *more: Any) -> None:
+        self.total -= self[key].value.size
+        super().__delitem__(key, *more)
+
+    def clear(self) -> None:
+        super().clear()
+        self.total = 0
+
+
 class Local(Generic[Value]):
     """The aggregates used last, by id, of one generation. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        # Who is interrupted to collect garbage may have to close a store, which asks for the size.
+        self._lock = RLock()
         self._generation: Generation | None = None
         # Not the one that also looks at the time: it takes three times as long to be asked.
-        self._kept: LRUCache[str, Entry[Value]] = LRUCache(BYTES, _weight)
+        self._kept = _Weighed(BYTES, _weight)
 
     def get(self, aggregate_id: str, generation: Generation, now: float) -> Entry[Value] | None:
         """What is kept of it and of that generation, at a monotonic time."""
@@ -100,6 +120,5 @@ class Local(Generic[Value]):
 
     @property
     def size(self) -> int:
-        """How many bytes of JSON are kept."""
-        with self._lock:
-            return sum(kept.value.size for kept in self._kept.values())
+        """How many bytes of JSON are kept; waits for nobody, as whoever asks may hold up others."""
+        return self._kept.total

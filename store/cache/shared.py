@@ -4,47 +4,52 @@ Redis may be slow, away, or full of something else: that costs time, and no answ
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b, sha1
 from math import inf
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import redis.exceptions
 from circuitbreaker import CircuitBreaker
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from store.errors import InvalidSetting
 from store.metrics import Lookup, Metrics, Moved
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 SECONDS = 300
 """How long something is kept, from when the database last bore it out."""
 PATIENCE = 0.1
-"""Seconds that Redis may take to connect, and to answer."""
+"""Seconds that Redis may take to connect, and for each part of an answer; what takes twice as long
+in all counts as none."""
 REST: float = 5
 """Seconds for which Redis is left alone once it has not answered."""
 LARGEST = 2**20
 """Bytes; what is larger takes Redis longer than the others should wait."""
 
-_AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+_SLOW = 2 * PATIENCE
+_CONNECTIONS = 10_000
 _DIGITS = 20
-_HEAD = _DIGITS + 16
-"""A value begins with its version, in digits, and a digest of its key and all the rest."""
+_HEAD = 2 * _DIGITS + 16
+"""A value begins with its version and Redis' time in ms, in digits; up to that time nothing newer
+was stored. Behind them stands a digest of its key and of all the rest."""
 
 # Redis 6.2 knows no functions; a script is one round trip, and nothing comes in between.
 # What is read from the database behind an answer is at least as new as Redis' time in it.
-_GET = """
+_GET = f"""
     local now = redis.call('TIME')
     now = now[1] * 1000 + math.floor(now[2] / 1000)
     for index, key in ipairs(KEYS) do
-        local value = redis.pcall('GET', key)
-        if type(value) == 'string' then
-            return string.format('%.0f %d %d ', now, redis.call('PTTL', key), index - 1) .. value
+        local size = redis.pcall('STRLEN', key)
+        if type(size) == 'number' and size > 0 then
+            local value = size <= {LARGEST + _HEAD} and redis.call('GET', key) or ''
+            return string.format('%.0f %d ', now, index - 1) .. value
         end
     end
     return string.format('%.0f', now)
@@ -60,7 +65,7 @@ _SET_IF_NEWER = """
     return 1
 """
 _DROP = """
-    if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) == ARGV[1] then
+    if ARGV[1] == '' or redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) == ARGV[1] then
         return redis.call('UNLINK', KEYS[1])
     end
     return 0
@@ -98,32 +103,29 @@ class Shared:
     def __init__(self, url: str, metrics: Metrics) -> None:
         self.client = connect(url)
         self._metrics = metrics
-        self._circuit = CircuitBreaker(1, REST, _AWAY)
-        self._is_away = False
+        self._circuit = CircuitBreaker(1, REST)
+        self._failed_at = -inf
         self._complained_at = -inf
 
     def get(self, kind: str, keys: Sequence[str]) -> tuple[Found | None, int | None]:
         """The value of the first of the keys that has one, and Redis' time in ms, if it answers."""
         started = monotonic()
-        answer = self._ask(_GET, keys)
+        answer = self._ask(_GET, keys, read=_split)
         if answer is None:
             self._metrics.looked_up(Lookup("l2", kind, "error"))
             return None, None
-        now, *found = answer.split(b" ", 3)
-        if not found:
+        now, place, value = answer
+        if place is None:
             self._metrics.looked_up(Lookup("l2", kind, "miss"))
-            return None, int(now)
-        left, place, value = int(found[0]), int(found[1]), found[2]
+            return None, now
         self._metrics.moved(Moved("read", len(value)))
         key, head, body = keys[place], value[:_HEAD], value[_HEAD:]
-        version = _version(head)
-        if head != _head(key, version, body):
+        version, at = _number(head[:_DIGITS]), _number(head[_DIGITS : 2 * _DIGITS])
+        if head != _head(key, version, at, body):
             self.drop(kind, key, head)
-            return None, int(now)
-        # Where somebody else has set how long it is kept, nobody knows how old it is.
-        is_ours = 0 <= left <= 1_000 * SECONDS
-        age = SECONDS - (left - 1) / 1_000 if is_ours else SECONDS
-        return Found(place, key, version, body, head, started - age, started), int(now)
+            return None, now
+        checked_at = started - (now - at) / 1_000
+        return Found(place, key, version, body, head, checked_at, started), now
 
     def put(self, key: str, version: int, body: bytes, at: int) -> None:
         """Keep a value, but where a newer version is kept.
@@ -132,42 +134,62 @@ class Shared:
         """
         if len(body) > LARGEST:
             return
-        value = _head(key, version, body) + body
-        if self._ask(_SET_IF_NEWER, [key], value[:_DIGITS], value, at + 1_000 * SECONDS):
+        value = _head(key, version, at, body) + body
+        more = (value[:_DIGITS], value, at + 1_000 * SECONDS)
+        if self._ask(_SET_IF_NEWER, [key], *more, read=int):
             self._metrics.moved(Moved("written", len(value)))
 
     def drop(self, kind: str, key: str, head: bytes) -> None:
         """Keep a value no more that begins like that: it is not what the database bears out."""
         self._metrics.looked_up(Lookup("l2", kind, "dropped"))
-        self._ask(_DROP, [key], head)
+        self._ask(_DROP, [key], head, read=int)
 
     def is_away(self) -> bool:
         """Whether Redis is left alone just now, as it did not answer."""
-        return self._is_away and self._circuit.opened
+        return bool(self._circuit.opened)
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
 
-    def _ask(self, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
-        """What a script answers; None where Redis does not."""
+    def _ask(
+        self, script: str, keys: Sequence[str], *more: bytes | int, read: Callable[[Any], T]
+    ) -> T | None:
+        """What is read in a script's answer; None where Redis has none."""
         if self._circuit.opened:
             return None
+        started, was_away = monotonic(), self._failed_at > -inf
         try:
             with self._circuit:
-                answer = self._run(script, keys, *more)
-        except _AWAY as error:
-            self._is_away = True
+                answer = self._answer(script, keys, *more, read=read)
+                self._check_pace(started)
+        except Exception as error:  # noqa: BLE001 (who knows what is at that port, and what redis-py makes of it)
+            self._failed_at = monotonic()
             self._complain(f"is left alone for {REST:g} s: {error}")
             return None
-        except RedisError as error:  # full, for reading only, …: it may answer the next question
-            self._complain(f"refused: {error}")
-            return None
-        if self._is_away:
-            self._is_away = False
-            self._complained_at = -inf
+        if was_away and answer is not None:
+            self._failed_at = -inf
             _log.warning("Redis answers again")
         return answer
+
+    def _answer(
+        self, script: str, keys: Sequence[str], *more: bytes | int, read: Callable[[Any], T]
+    ) -> T | None:
+        try:
+            return read(self._run(script, keys, *more))
+        except MaxConnectionsError as error:
+            self._complain(f"is asked too much at once: {error}")
+        except ResponseError as error:  # full, for reading only, …: it may answer the next question
+            self._complain(f"refused: {error}")
+        return None
+
+    def _check_pace(self, started: float) -> None:
+        """Raise where the answer came too late, or was asked for before Redis ceased to answer."""
+        took = monotonic() - started
+        if took > _SLOW:
+            raise TimeoutError(f"it took {took:.1f} s")
+        if started < self._failed_at:
+            raise TimeoutError("others had no answer meanwhile")
 
     def _run(self, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
         try:
@@ -188,26 +210,38 @@ def connect(url: str, patience: float = PATIENCE) -> Redis:
     Raises:
         InvalidSetting: it is no URL of one.
     """
+    settings: dict[str, Any] = {
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": False,
+    }
     try:
-        client = Redis.from_url(
-            url,
-            socket_timeout=patience,
-            socket_connect_timeout=patience,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-        )
-    except (ValueError, TypeError) as error:
-        raise InvalidSetting(f"EVENT_STORE_REDIS_URL: {error}") from None
+        client = Redis.from_url(url, max_connections=_CONNECTIONS, protocol=2, driver_info=None)
+        pool = client.connection_pool
+        # What stands in the URL would win over what is given beside it.
+        pool.connection_kwargs |= settings
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError, AttributeError, RedisError):
+        # Its own message may have a part of the password in it.
+        raise InvalidSetting(
+            "EVENT_STORE_REDIS_URL: no URL of a Redis; use redis://HOST:PORT/0, and escape / # ? @"
+            " in a password"
+        ) from None
     return client
 
 
-def _version(head: bytes) -> int:
-    digits = head[:_DIGITS]
-    return int(digits) if digits.isdigit() and len(digits) == _DIGITS else -1
+def _split(answer: Any) -> tuple[int, int | None, bytes]:
+    """Redis' time in ms, which key has a value, and the value."""
+    now, *found = answer.split(b" ", 2)
+    return (int(now), int(found[0]), found[1]) if found else (int(now), None, b"")
 
 
-def _head(key: str, version: int, body: bytes) -> bytes:
-    digits = b"%020d" % max(version, 0)
+def _number(digits: bytes) -> int:
+    return int(digits) if digits.isdigit() and len(digits) == _DIGITS else 0
+
+
+def _head(key: str, version: int, at: int, body: bytes) -> bytes:
+    digits = b"%020d%020d" % (version, at)
     whole = b"\0".join((digits, key.encode(), body))
-    return digits + blake2b(whole, digest_size=_HEAD - _DIGITS).digest()
+    return digits + blake2b(whole, digest_size=_HEAD - len(digits)).digest()

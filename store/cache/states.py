@@ -32,13 +32,13 @@ _GENERIC = "generic"
 
 
 class KeptState(Struct, frozen=True):
-    """A state, the id of its last event, and how many bytes its JSON has.
+    """A state, the mark of its last event, and how many bytes its JSON has.
 
     The JSON itself is there in place of a state that must not be given away, as it may be changed.
     """
 
     loaded: Loaded[Any]
-    event_id: str
+    mark: str
     size: int
     json: bytes | None
 
@@ -52,7 +52,7 @@ class _InRedis(Struct, frozen=True, array_like=True):
     """A state as L2 has it."""
 
     aggregate_type: str
-    event_id: str
+    mark: str
     state: bytes
 
 
@@ -82,18 +82,18 @@ class StateKind:
         del aggregate_id
         return self.kept(self._extend(self.given(value), tail.rows), tail.last)
 
-    def kept(self, loaded: Loaded[Any], event_id: str) -> KeptState | None:
+    def kept(self, loaded: Loaded[Any], mark: str) -> KeptState | None:
         """The state as it is kept; None where it would not come back as it is."""
         state = loaded.state
         try:
             if is_unchanging(state):
                 size = len(msgspec.json.encode(state))
-                return KeptState(replace(loaded, source="l1", folded=0), event_id, size, None)
+                return KeptState(replace(loaded, source="l1", folded=0), mark, size, None)
             encoded = faithful_json(state, self._state_type(loaded.aggregate_type))
         except (ValueError, TypeError, RecursionError, msgspec.MsgspecError):
             return None
         bare = replace(loaded, source="l1", folded=0, state=None)
-        return KeptState(bare, event_id, len(encoded), encoded)
+        return KeptState(bare, mark, len(encoded), encoded)
 
     def given(self, kept: KeptState) -> Loaded[Any]:
         """The state for somebody who may do to it what he likes."""
@@ -116,7 +116,7 @@ class StateKind:
                 encoded = faithful_json(loaded.state, self._state_type(loaded.aggregate_type))
             except ValueError:
                 return None
-        body = _encode(_InRedis(loaded.aggregate_type, value.event_id, encoded))
+        body = _encode(_InRedis(loaded.aggregate_type, value.mark, encoded))
         return _GENERIC if aggregate is None else _fingerprint(aggregate), body
 
     def decoded(self, aggregate_id: str, fingerprint: str, found: "Found") -> KeptState:
@@ -138,7 +138,7 @@ class StateKind:
         unchanging = is_unchanging(state)
         return KeptState(
             loaded if unchanging else replace(loaded, state=None),
-            read.event_id,
+            read.mark,
             len(read.state),
             None if unchanging else read.state,
         )
@@ -169,16 +169,16 @@ class States:
     ) -> Loaded[Any] | None:
         """The newest state, None where there is none; see `TwoLevels.newest`.
 
-        `read` tells the state and its last event's id; without that the state is not kept.
+        `read` tells the state and its last event's mark; without that the state is not kept.
         """
         answer = self._levels.at_hand(aggregate_id, max_age)
         if answer is None:
             found: list[Loaded[Any] | None] = []
 
             def read_and_keep() -> KeptState | None:
-                loaded, event_id = read(aggregate_id)
+                loaded, mark = read(aggregate_id)
                 found.append(loaded)
-                return self._kind.kept(loaded, event_id) if loaded and event_id else None
+                return self._kind.kept(loaded, mark) if loaded and mark else None
 
             answer = self._levels.newest(aggregate_id, max_age, read_and_keep)
             if answer is None:

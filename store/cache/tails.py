@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from store.database import Database
 from store.identifiers import is_storable
-from store.reader import HISTORY_BATCH
+from store.reader import HISTORY_BATCH, mark
 
 _HISTORY_COLUMNS = 5
 _GENERATION = "SELECT CAST(store_id AS text), epoch FROM store_info"
@@ -17,7 +17,7 @@ _GENERATION = "SELECT CAST(store_id AS text), epoch FROM store_info"
 class Generation(Struct, frozen=True):
     """A store, in one place, and its epoch: in another one nothing that was kept holds.
 
-    A copied database is another store, though it does not know that it is a copy.
+    A copied database has the same id, and lies elsewhere.
     """
 
     store_id: str
@@ -33,8 +33,8 @@ class Generation(Struct, frozen=True):
 class Tail(Struct, frozen=True):
     """The rows behind a version; `more` says that there may be further ones.
 
-    `epoch` is the store's, and `at` the id of the event at the version, None where there is none.
-    `last` is the id of the last event, of those behind it or else of that.
+    `epoch` is the store's, and `at` the mark of the event at the version, None where there is none.
+    `last` is the mark of the last event, of those behind it or else of that.
     """
 
     epoch: int | None = None
@@ -45,17 +45,22 @@ class Tail(Struct, frozen=True):
 
 
 class Tails:
-    """Reads tails. Safe to share between threads."""
+    """Reads tails. Safe to share between threads.
+
+    `generation` is the store's, as somebody read it last.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._generation: Generation | None = None
+        [(store_id, epoch)] = database.rows(_GENERATION, {})
+        place = blake2b(database.place().encode(), digest_size=4).hexdigest()
+        self.generation = Generation(store_id, place, epoch)
         bind = database.bind
         where = f"""
             FROM events WHERE aggregate_id = {bind("id")} AND version >= {bind("version")}
             ORDER BY version LIMIT {bind("size")}
         """
-        asked = "CAST(event_id AS text), (SELECT epoch FROM store_info)"
+        asked = f"{mark(database)}, (SELECT epoch FROM store_info)"  # noqa: S608 (no value in it)
         # What is known already may be large.
         data = f"CASE WHEN version > {bind('version')} THEN {database.json('data')} END"
         kind = "CASE WHEN version = 1 THEN aggregate_type END"
@@ -63,19 +68,10 @@ class Tails:
         self._history = f"SELECT {columns}, {asked} {where}"
         self._events = f"SELECT {database.event_columns}, {asked} {where}"
 
-    @property
-    def generation(self) -> Generation:
-        """The store's generation, as somebody read it last."""
-        if self._generation is None:
-            [(store_id, epoch)] = self._database.rows(_GENERATION, {})
-            place = blake2b(self._database.place().encode(), digest_size=4).hexdigest()
-            self._generation = Generation(store_id, place, epoch)
-        return self._generation
-
     def renew(self, epoch: int) -> None:
         """The store is in that epoch now."""
         known = self.generation
-        self._generation = Generation(known.store_id, known.place, epoch)
+        self.generation = Generation(known.store_id, known.place, epoch)
 
     def history(self, aggregate_id: str, version: int) -> Tail:
         """The tail as `HistoryRow`s."""

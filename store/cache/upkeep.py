@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
-from redis.exceptions import RedisError
-
 from store.cache.holdings import Held, Holding
 from store.cache.shared import connect
 from store.cache.tails import Tails
@@ -72,7 +70,7 @@ class Upkeep:
     def _answering(self) -> Iterator[None]:
         try:
             yield
-        except (RedisError, OSError) as error:
+        except Exception as error:  # whatever is at that port
             raise RedisUnavailable(f"Redis does not answer: {error}") from error
 
     def _batches(self) -> Iterator[Sequence[bytes]]:

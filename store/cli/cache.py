@@ -86,7 +86,7 @@ def stats(context: click.Context, /, *, url: str, as_json: bool) -> None:
       hindsight cache stats --json | jq '.lookups[] | select(.level == "l2")'
     """
     with Hindsight(url, read_only=True, cache=False) as store:
-        held, fault = _asked(store, lambda upkeep: upkeep.look())
+        held, fault = _asked(_upkeep(store), lambda upkeep: upkeep.look())
         found = Stats(
             store=store.info.name,
             epoch=current_epoch(store.database),
@@ -109,34 +109,45 @@ def stats(context: click.Context, /, *, url: str, as_json: bool) -> None:
 def clear(context: click.Context, /, *, url: str, as_json: bool) -> None:
     """Have all processes forget what they keep.
 
-    Needed after a database was restored from a backup, for who takes states of some age. Exit code
-    1: Redis does not answer; what it holds is not used any more, and goes by itself.
+    Each does with its next look at the database; who takes states of some age may look a minute
+    later. Needed after a database was restored from a backup, or an event was changed. Exit code 1:
+    Redis does not answer; what it holds goes by itself within five minutes.
 
     \b
     Examples:
       hindsight cache clear
     """
     with Hindsight(url, cache=False) as store:
+        upkeep = _upkeep(store)
         epoch = raise_epoch(store.database)
-        values, fault = _asked(store, lambda upkeep: upkeep.clear())
+        values, fault = _asked(upkeep, lambda upkeep: upkeep.clear())
     if as_json:
         click.echo(msgspec.json.encode(Cleared(epoch=epoch, values=values, fault=fault)))
     else:
         went = "" if values is None else f"; {_counted(values)} removed from Redis"
-        click.echo(f"nothing that was kept is used any more: epoch {epoch}{went}")
+        click.echo(f"all processes forget what they keep: epoch {epoch}{went}")
         if fault is not None:
             click.echo(f"error: {shown(fault)}", err=True)
     context.exit(0 if fault is None else FOUND)
 
 
-def _asked(store: Hindsight, question: "Callable[[Upkeep], T]") -> tuple[T | None, str | None]:
-    """What Redis answers, or what is wrong with it; neither where there is none."""
+def _upkeep(store: Hindsight) -> "Upkeep | None":
+    """The store's Redis, if there is one."""
     redis_url = Settings.from_environment().redis_url
     if redis_url is None:
-        return None, None
+        return None
     with needing_redis():
         from store.cache.upkeep import Upkeep  # noqa: PLC0415 (its packages are an extra)
-    with closing(Upkeep(store.database, redis_url)) as upkeep:
+    return Upkeep(store.database, redis_url)
+
+
+def _asked(
+    upkeep: "Upkeep | None", question: "Callable[[Upkeep], T]"
+) -> tuple[T | None, str | None]:
+    """What Redis answers, or what is wrong with it; neither where there is none."""
+    if upkeep is None:
+        return None, None
+    with closing(upkeep):
         try:
             return question(upkeep), None
         except RedisUnavailable as error:

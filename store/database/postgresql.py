@@ -280,14 +280,13 @@ class PostgreSQL:
         return bool(is_replica)
 
     def place(self) -> str:
-        [(oid,)] = self.rows(
-            "SELECT oid::text FROM pg_database WHERE datname = current_database()", {}
+        # A copy of the whole server has its identifier, but was not started at the same moment.
+        [(place,)] = self.rows(
+            "SELECT oid::text || ' ' || extract(epoch FROM pg_postmaster_start_time())::text"
+            " FROM pg_database WHERE datname = current_database()",
+            {},
         )
-        try:
-            [(system,)] = self.rows("SELECT system_identifier::text FROM pg_control_system()", {})
-        except AccessDenied:  # some hosts keep it to themselves
-            system = ""
-        return f"{system} {oid}"
+        return str(place)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

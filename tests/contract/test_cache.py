@@ -1,15 +1,19 @@
 """The first level of the cache: whatever it holds, a load answers as one without it would."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, text
 
 from store import Aggregate, CommandRejected, Domain, Hindsight, NewEvent, exact
+from store.cache import local
 from store.errors import AggregateNotFound, ApplyFailed, InvalidEvent, VersionConflict
 from tests.statements import round_trips
 from tests.totals import Add, Added, Loose, Total, add, note, numbers, put, undo, unguard
@@ -158,6 +162,25 @@ def test_a_merged_state_is_each_callers_own(opened: Open) -> None:
     assert (kept.state, kept.generic, kept.source) == ({"number": 1}, True, "l1")
     kept.state["number"] = 98
     assert store.load("a", max_age=60).state == {"number": 1}
+
+
+def test_a_state_with_a_named_time_zone_is_not_taken_from_json(opened: Open) -> None:
+    """Its JSON has the offset of the day; a day later there may be another one."""
+
+    class Due(Struct, frozen=True):
+        at: datetime
+        numbers: list[int] = []
+
+    def later(state: Due, event: Added) -> Due:
+        return Due(state.at + timedelta(days=event.number), [*state.numbers, event.number])
+
+    start = datetime(2026, 3, 27, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+    store = opened(numbers(initial=Due(start), apply=later))
+    for number in (1, 1, 1):
+        put(store, number)
+        store.load("a")
+    assert store.load("a").state.at == start + timedelta(days=3)
+    assert store.load("a").state.at.utcoffset() == timedelta(hours=2)
 
 
 def test_a_state_that_json_cannot_bring_back_is_loaded_each_time(opened: Open) -> None:
@@ -433,3 +456,31 @@ def test_a_history_too_long_to_keep_is_read_each_time(store: Hindsight, tmp_path
     events = store.events("a")
     assert next(events).version == 1
     assert round_trips(store, tmp_path / "t", lambda: sum(1 for _ in store.events("a"))) > 7
+
+
+def test_a_store_may_be_collected_while_another_keeps_something(
+    opened: Open, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python collects garbage wherever something is made, with locks held."""
+    store = opened()
+    put(store, 1)
+
+    class Holder:
+        def __init__(self) -> None:
+            self.itself = self
+            self.store = Hindsight(store_url, metrics=store.metrics if store.measured else False)
+
+    weigh = local._weight
+
+    def collecting(kept: Any) -> int:
+        gc.collect()
+        return weigh(kept)
+
+    gc.disable()
+    try:
+        Holder()
+        for levels in store.cache._levels if store.cache else ():
+            monkeypatch.setattr(levels.local._kept, "getsizeof", collecting)
+        assert store.load("a").version == 1
+    finally:
+        gc.enable()

@@ -70,7 +70,7 @@ def test_clear_has_everybody_forget(run: Run, store_url: str) -> None:
             store.load(f"a{number}")
             stranger.load(f"a{number}")
         told = run("clear").output
-        assert told.startswith("nothing that was kept is used any more: epoch ")
+        assert told.startswith("all processes forget what they keep: epoch ")
         assert told.endswith("; 10 values removed from Redis\n")
         assert [store.load("a0").source for _ in range(2)] == ["replay", "l1"]
         assert store.load("a1", max_age=60).source == "replay"
@@ -126,7 +126,7 @@ def test_redis_that_does_not_answer_is_told(
     assert "Redis does not answer: " in told
     assert "secret" not in told
     result = run("clear", code=1)
-    assert "nothing that was kept is used any more: epoch " in result.output
+    assert "all processes forget what they keep: epoch " in result.output
     assert "error: Redis does not answer: " in result.output
     monkeypatch.setenv("EVENT_STORE_REDIS_URL", "nowhere")
     assert "error: EVENT_STORE_REDIS_URL: " in run("stats", code=2).output

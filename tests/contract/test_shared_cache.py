@@ -1,6 +1,8 @@
 """The second level: whatever is in Redis, and whatever Redis does, answers are the database's."""
 
 import shutil
+import socketserver
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from sqlalchemy import text
 
 from store import Aggregate, Domain, Hindsight, NewEvent, any_
 from store.cache import shared
-from store.errors import InvalidSetting
+from store.errors import AggregateNotFound, InvalidSetting
 from tests import servers
 from tests.servers import PostgresServer, RedisServer
 from tests.statements import round_trips
@@ -166,10 +168,10 @@ def test_what_redis_comes_to_do_late_does_not_look_new(
     assert cache._shared is not None
     ask = cache._shared._ask
 
-    def late(script: str, *given: Any) -> Any:
+    def late(script: str, *given: Any, read: Callable[[Any], Any]) -> Any:
         if script is shared._SET_IF_NEWER:
             time.sleep(0.5)
-        return ask(script, *given)
+        return ask(script, *given, read=read)
 
     monkeypatch.setattr(cache._shared, "_ask", late)
     one.load("a")
@@ -183,8 +185,10 @@ GARBAGE: dict[str, Callable[[Redis, bytes], object]] = {
     "a higher version": lambda redis, key: redis.setrange(key, 0, "9" * 20),
     "a lower version": lambda redis, key: redis.setrange(key, 0, "0" * 20),
     "no version": lambda redis, key: redis.setrange(key, 5, "x"),
-    "another digest": lambda redis, key: redis.setrange(key, 25, b"\0\1\2"),
-    "another body": lambda redis, key: redis.setrange(key, 50, b"\0\1\2"),
+    "no time": lambda redis, key: redis.setrange(key, 25, "x"),
+    "a later time": lambda redis, key: redis.setrange(key, 27, "9"),
+    "another digest": lambda redis, key: redis.setrange(key, 45, b"\0\1\2"),
+    "another body": lambda redis, key: redis.setrange(key, 60, b"\0\1\2"),
     "half of it": lambda redis, key: redis.set(key, redis.getrange(key, 0, 50)),
     "only the head": lambda redis, key: redis.set(key, redis.getrange(key, 0, 35)),
     "more than it": lambda redis, key: redis.append(key, b"x"),
@@ -196,6 +200,7 @@ GARBAGE: dict[str, Callable[[Redis, bytes], object]] = {
     "another kind's": lambda redis, key: redis.set(
         key, redis.get(key.replace(b"state", b"history")) or redis.get(keys(redis)[0]) or b"?"
     ),
+    "64 MB": lambda redis, key: redis.set(key, b"0" * 64_000_000),
     "without an end": lambda redis, key: redis.persist(key),
     "with a later end": lambda redis, key: redis.expire(key, 10_000),
 }
@@ -211,7 +216,7 @@ def test_garbage_is_no_answer_and_goes(opened: Open, redis: Redis, kind: str, ga
         one.load(aggregate_id)
         list(one.events(aggregate_id))
     key = next(each for each in keys(redis, kind) if each.endswith(b":a"))
-    right = redis.get(key)
+    right = value(redis, key)
     GARBAGE[garbage](redis, key)
 
     def read(store: Hindsight, max_age: float | None = None) -> Any:
@@ -222,7 +227,8 @@ def test_garbage_is_no_answer_and_goes(opened: Open, redis: Redis, kind: str, ga
     expected = read(opened(cache=False))
     assert read(opened(), 60) == expected
     assert read(opened()) == expected
-    assert redis.get(key) == right
+    healed = value(redis, key)
+    assert (healed[:20], healed[shared._HEAD :]) == (right[:20], right[shared._HEAD :])
     assert read(opened(), 60) == expected
 
 
@@ -280,7 +286,7 @@ def test_a_new_epoch_has_keys_of_its_own(opened: Open, redis: Redis) -> None:
     assert opened().load("a", max_age=60).state.total == 9
     assert other.load("a").state.total == 9
     assert one.load("a").state.total == 9
-    assert len(keys(redis)) == 2
+    assert [key.split(b":")[1].partition(b"@")[0] for key in keys(redis)] == [b"2"]
 
 
 def test_a_database_restored_to_an_earlier_point_is_believed(opened: Open, redis: Redis) -> None:
@@ -357,6 +363,78 @@ def test_it_runs_on(kind: servers.RedisKind, sqlite_url: str) -> None:
         assert [store.load("a").state.total for store in stores] == [3, 3]
         for store in stores:
             store.close()
+
+
+def test_an_id_given_again_behind_a_restored_backup_is_another_event(opened: Open) -> None:
+    """Who repeats what the backup had lost may give it the id that it had."""
+    one, writer = opened(), opened(cache=False)
+    put(writer, 1)
+    again = [NewEvent("Added", {"number": 3})]
+    put(writer, 2)
+    writer.append("total", "a", again, expected=any_())
+    for store in (one, opened()):
+        store.load("a")
+        list(store.events("a"))
+    undo(writer, after=1)
+    put(writer, 50)
+    writer.append("total", "a", again, expected=any_())
+    for store in (one, opened()):
+        assert store.load("a").state.total == 54
+        assert [event.data["number"] for event in store.events("a")] == [1, 50, 3]
+
+
+def test_a_value_kept_by_somebody_else_is_as_old_as_it_is(opened: Open, redis: Redis) -> None:
+    one, writer = opened(), opened(cache=False)
+    put(writer, 1)
+    one.load("a")
+    [key] = keys(redis)
+    redis.expire(key, 250)
+    put(writer, 2)
+    time.sleep(0.3)
+    assert opened().load("a", max_age=0.2).version == 2
+    assert type(next(opened().events("a"))) is type(next(writer.events("a")))
+
+
+@pytest.mark.parametrize("aggregate_id", ["\ud800", "", "a\0", "x" * 600])
+def test_ids_that_there_cannot_be_are_not_found(opened: Open, aggregate_id: str) -> None:
+    store = opened()
+    with pytest.raises(AggregateNotFound):
+        store.load(aggregate_id, max_age=60)
+    assert list(store.events(aggregate_id)) == []
+
+
+ANSWERS = [
+    b"+OK\r\n",
+    b":5\r\n",
+    b"*1\r\n",
+    b"$3\r\nabc\r\n",
+    b"HTTP/1.1 400\r\n\r\n",
+    b"-ERR no\r\n",
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_whatever_is_at_its_port_is_no_answer(sqlite_url: str, answer: bytes) -> None:
+    class Odd(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(65_536):
+                self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Odd) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"redis://127.0.0.1:{server.server_address[1]}"
+        with Hindsight(sqlite_url, domain=numbers(), redis_url=url) as store:
+            put(store, 1)
+            assert store.load("a").version == store.load("a", max_age=60).version == 1
+            assert len(list(store.events("a"))) == 1
+        server.shutdown()
+
+
+def test_what_stands_in_the_url_changes_no_budget() -> None:
+    client = shared.connect("redis://localhost/0?socket_timeout=30&decode_responses=true")
+    settings = client.connection_pool.connection_kwargs
+    assert (settings["socket_timeout"], settings["decode_responses"]) == (shared.PATIENCE, False)
 
 
 # Redis that does not answer
@@ -442,6 +520,8 @@ def test_a_full_redis_is_read_though_it_takes_nothing(
         ("http://localhost", "EVENT_STORE_REDIS_URL: "),
         ("redis://:secret@localhost:port", "EVENT_STORE_REDIS_URL: "),
         ("redis://:secret@localhost/0?timeout=x&socket_timeout=y", "EVENT_STORE_REDIS_URL: "),
+        ("redis://:secret/x@localhost", "EVENT_STORE_REDIS_URL: "),
+        ("redis://localhost?foo=bar", "EVENT_STORE_REDIS_URL: "),
     ],
 )
 def test_a_url_that_is_none_is_refused(sqlite_url: str, url: str, told: str) -> None:

@@ -11,7 +11,7 @@ FIRST, SECOND = (Generation("store", "here", epoch) for epoch in (1, 2))
 
 class Value(Struct, frozen=True):
     version: int = 1
-    event_id: str = "e"
+    mark: str = "e"
     size: int = 10
 
 
