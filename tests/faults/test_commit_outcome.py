@@ -137,7 +137,7 @@ def test_an_outcome_that_cannot_be_learned_in_time_is_named(
 
 def test_a_server_that_is_not_there_is_named_at_once(server: PostgresServer) -> None:
     with Hindsight(server.url()) as store:
-        store.database.engine.dispose()
+        store.database.connections.close()
         server.stop()
         with pytest.raises(StoreUnavailable):
             write_one(store)
