@@ -66,9 +66,10 @@ class _Weighed(LRUCache[str, Entry[Any]]):
     total = 0
 
     def __setitem__(self, key: str, entry: Entry[Any], *more: Any) -> None:
-        before = self[key].value.size if key in self else 0
+        if key in self:
+            del self[key]
         super().__setitem__(key, entry, *more)
-        self.total += entry.value.size - before
+        self.total += entry.value.size
 
     def __delitem__(self, key: str, *more: Any) -> None:
         self.total -= self[key].value.size
