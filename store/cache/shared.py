@@ -124,7 +124,7 @@ class Shared:
         if head != _head(key, version, at, body):
             self.drop(kind, key, head)
             return None, now
-        checked_at = started - (now - at) / 1_000
+        checked_at = started - max(now - at, 0) / 1_000  # its clock may have been put back
         return Found(place, key, version, body, head, checked_at, started), now
 
     def put(self, key: str, version: int, body: bytes, at: int) -> None:
