@@ -5,7 +5,7 @@ import pytest
 from store import Hindsight, NewEvent, any_, migrate
 from store.errors import AccessDenied, EventStoreError
 from store.records import Watermark
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, RedisServer
 
 
 @pytest.fixture
@@ -40,3 +40,12 @@ def test_a_replica_shows_what_has_arrived_and_nobody_who_holds(replica: Postgres
 def test_an_append_to_a_replica_is_refused_by_name(replica: PostgresServer) -> None:
     with Hindsight(replica.url()) as store, pytest.raises(AccessDenied, match="read-only"):
         store.append("thing", "a", [NewEvent("Happened", {})], expected=any_())
+
+
+def test_a_replica_shares_nothing(replica: PostgresServer, own_redis: RedisServer) -> None:
+    """What is newest there may not be what is newest."""
+    with Hindsight(replica.url(), redis_url=own_redis.url) as store:
+        assert [store.load("a").source for _ in range(2)] == ["replay", "l1"]
+        assert len(list(store.events("a"))) == 2
+    with own_redis.client() as client:
+        assert client.keys("*") == []
