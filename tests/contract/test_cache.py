@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -114,6 +115,37 @@ def test_a_process_sees_what_it_appended_itself_whatever_age_it_takes(store: Hin
     assert store.load("a", max_age=60).version == 2
     store.execute("a", Add(3))
     assert store.load("a", max_age=60).version == 3
+
+
+def test_a_look_at_the_database_makes_what_is_kept_as_new_as_that(
+    store: Hindsight, tmp_path: Path
+) -> None:
+    put(store, 1)
+    store.load("a")
+    time.sleep(0.3)
+    store.load("a")
+    assert round_trips(store, tmp_path / "t", lambda: store.load("a", max_age=0.2)) == 0
+
+
+def test_a_database_restored_between_two_statements_of_a_load_is_believed(
+    opened: Open, other: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second goes on behind a version that is another event's by then."""
+    monkeypatch.setattr("store.snapshots.HISTORY_BATCH", 2)
+    store = opened(numbers(100))
+    put(store, 1, 2, 3)
+    begin = store.snapshots.begin
+
+    def and_then_all_is_other(*given: Any) -> Any:
+        begun = begin(*given)
+        monkeypatch.setattr(store.snapshots, "begin", begin)
+        undo(other, after=1)
+        put(other, 20, 30)
+        return begun
+
+    monkeypatch.setattr(store.snapshots, "begin", and_then_all_is_other)
+    for _ in range(2):
+        assert store.load("a").state.total == other.load("a").state.total == 51
 
 
 @pytest.mark.parametrize("max_age", [-1, float("nan"), "1", True])
@@ -447,6 +479,16 @@ def test_a_history_of_a_database_restored_is_the_restored_one(
     assert len(list(store.events("a"))) == 2
     put(other, 9, 9)
     assert [event.data["number"] for event in store.events("a")] == [1, 2, 9, 9]
+
+
+def test_of_a_history_too_large_to_keep_no_more_is_read_than_is_asked_for(
+    store: Hindsight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.cache.histories.LARGEST", 1_000)
+    put(store, *[1] * 40)
+    first = lambda: next(store.events("a", batch_size=2))  # noqa: E731
+    assert round_trips(store, tmp_path / "t", first) <= 2
+    assert len(list(store.events("a", batch_size=2))) == 40
 
 
 def test_a_history_too_long_to_keep_is_read_each_time(store: Hindsight, tmp_path: Path) -> None:

@@ -401,6 +401,8 @@ def test_ids_that_there_cannot_be_are_not_found(opened: Open, aggregate_id: str)
     with pytest.raises(AggregateNotFound):
         store.load(aggregate_id, max_age=60)
     assert list(store.events(aggregate_id)) == []
+    assert store.cache is not None
+    assert not store.cache.is_redis_away
 
 
 ANSWERS = [
@@ -445,10 +447,12 @@ def test_without_redis_it_costs_some_time(
 ) -> None:
     own_redis.kill()
     with Hindsight(sqlite_url, domain=numbers(), redis_url=own_redis.url) as store:
+        started = time.monotonic()
         for number in range(20):
             put(store, 2, aggregate_id=f"a{number}")
             assert store.load(f"a{number}").state.total == 2
             assert store.load(f"a{number}", max_age=60).version == 1
+        assert time.monotonic() - started < 1
     told = [record.message for record in caplog.records if "Redis" in record.message]
     assert len(told) == 1
     assert told[0].startswith("Redis is left alone for 5 s: ")

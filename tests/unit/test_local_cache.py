@@ -64,6 +64,18 @@ def test_an_older_version_does_not_replace_a_newer_one() -> None:
     assert found.value.version == 5
 
 
+def test_the_size_is_that_of_what_is_there() -> None:
+    values = filled("a", "b")
+    values.put("a", entry(2, size=70))
+    assert values.size == 80
+    values.drop("b")
+    values.drop("b")
+    assert values.size == 70
+    for number in range(local.AGGREGATES):
+        values.put(f"c{number}", entry(size=number))
+    assert values.size == sum(range(local.AGGREGATES))
+
+
 def test_of_another_generation_nothing_is_kept() -> None:
     values = filled("a")
     assert values.get("a", SECOND, 0.0) is None
