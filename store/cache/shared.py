@@ -12,9 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from circuitbreaker import CircuitBreaker
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
 
 from store.errors import InvalidSetting
 from store.metrics import Lookup, Metrics, Moved
@@ -213,7 +211,7 @@ def connect(url: str, patience: float = PATIENCE) -> Redis:
     settings: dict[str, Any] = {
         "socket_timeout": patience,
         "socket_connect_timeout": patience,
-        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
         "decode_responses": False,
     }
     try:

@@ -434,9 +434,10 @@ def test_whatever_is_at_its_port_is_no_answer(sqlite_url: str, answer: bytes) ->
 
 
 def test_what_stands_in_the_url_changes_no_budget() -> None:
-    client = shared.connect("redis://localhost/0?socket_timeout=30&decode_responses=true")
-    settings = client.connection_pool.connection_kwargs
-    assert (settings["socket_timeout"], settings["decode_responses"]) == (shared.PATIENCE, False)
+    url = "redis://localhost/0?socket_timeout=30&retry_on_timeout=true&decode_responses=true"
+    settings = shared.connect(url).connection_pool.connection_kwargs
+    assert settings["socket_timeout"] == shared.PATIENCE
+    assert (settings["retry_on_timeout"], settings["decode_responses"]) == (False, False)
 
 
 # Redis that does not answer
