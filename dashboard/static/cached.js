@@ -6,7 +6,7 @@ import { Series } from "./series.js";
 
 const LOOKED_UP = "States and histories that the processes asked the cache for.";
 const DROPPED = "What was kept, but the database did not bear out: it was restored or changed behind the cache, or Redis had garbage. It was read anew, and no answer was wrong.";
-const ERRORS = "How often Redis did not answer, or not in time. The database answered in its place.";
+const ERRORS = "How often Redis did not answer in time, or was left alone as it had not. The database answered in its place.";
 
 export class Cached {
   constructor() {
