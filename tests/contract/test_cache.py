@@ -22,7 +22,9 @@ from tests.totals import Add, Added, Loose, Total, add, note, numbers, put, undo
 Open = Callable[..., Hindsight]
 
 
-@pytest.fixture(params=[None, 2], ids=["replays", "snapshots"])
+@pytest.fixture(
+    params=[None, pytest.param(2, marks=pytest.mark.slow)], ids=["replays", "snapshots"]
+)
 def every(request: pytest.FixtureRequest) -> int | None:
     """How often there is a snapshot, behind which the cache is filled in another way."""
     every: int | None = request.param

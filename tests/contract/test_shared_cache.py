@@ -207,7 +207,7 @@ GARBAGE: dict[str, Callable[[Redis, bytes], object]] = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-@pytest.mark.parametrize("kind", ["state", "history"])
+@pytest.mark.parametrize("kind", ["state", pytest.param("history", marks=pytest.mark.slow)])
 def test_garbage_is_no_answer_and_goes(opened: Open, redis: Redis, kind: str, garbage: str) -> None:
     one = opened()
     put(one, 1, 2, 3)
@@ -424,7 +424,7 @@ def test_whatever_is_at_its_port_is_no_answer(sqlite_url: str, answer: bytes) ->
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Odd) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = f"redis://127.0.0.1:{server.server_address[1]}"
         with Hindsight(sqlite_url, domain=numbers(), redis_url=url) as store:
             put(store, 1)
