@@ -10,6 +10,7 @@ const THEME = ["text-color", "background-color", "secondary-background-color", "
 const seenIn = () => `${innerWidth} ${matchMedia("(prefers-color-scheme: dark)").matches}`;
 
 let preview = null;
+let released = Promise.resolve();
 
 // The text of some of our style sheets.
 export async function styles(sheets) {
@@ -42,12 +43,15 @@ export async function openPreview(tooLate, styled) {
   Object.assign(preview.style, { position: "fixed", inset: 0, zIndex: 1, overflow: "auto", background: place.theme["--st-background-color"] });
   const shadow = root.attachShadow({ mode: "open" });
   shadow.adoptedStyleSheets = [sheet];
+  preview.addEventListener("pointerdown", () => (released = release()));
   document.body.append(preview);
   return shadow;
 }
 
-// Has the view moved into its place within `host`, where it stays scrolled as far as it is.
-export function leavePreview(host, move) {
+// Has the view moved into its place within `host`, where it stays scrolled as far as it is. Not from
+// under a pressed pointer, which would lose what it drags or clicks.
+export async function leavePreview(host, move) {
+  if (preview) await released;
   const scrolled = preview?.scrollTop ?? 0;
   move();
   preview?.remove();
@@ -59,4 +63,6 @@ const ancestors = (element) => (element.parentElement ? [element.parentElement, 
 
 // Streamlit declares its font when it begins to draw; in any other the view would change its shape.
 const fontOf = async (place) => (await document.fonts.load(`14px ${place.theme["--st-font"]}`)).length > 0;
+// The click comes after the release.
+const release = () => new Promise((done) => ["pointerup", "pointercancel"].forEach((name) => addEventListener(name, () => setTimeout(done), { once: true, capture: true })));
 const nextFrame = () => new Promise((done) => requestAnimationFrame(done));

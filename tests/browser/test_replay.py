@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from store import Context, Hindsight, NewEvent, any_, migrate
 from tests.browser.conftest import Serve
@@ -127,6 +127,36 @@ def test_the_slider_is_dragged(page: Page, address: str) -> None:
     page.mouse.up()
     at(page, 4)
     expect(page).to_have_url(f"{address}&version=4")
+
+
+def test_a_drag_goes_on_when_streamlit_has_a_place_for_the_view(page: Page, address: str) -> None:
+    open_replay(page, f"{address}&version=1")
+    streamlit = page.get_by_test_id("stMain").get_by_role("main", name="Replay")
+    expect(streamlit).to_be_visible()
+    held: list[Route] = []
+    page.route("**/_stcore/**", lambda route: held.append(route))  # noqa: PLW0108 - no builtin
+    page.reload()
+    expect(page.locator(".state-row").first).to_be_visible()
+    box = slider(page).bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    left, step = box["x"] + 8, (box["width"] - 16) / 9
+    page.mouse.move(left + step, middle)
+    page.mouse.down()
+    page.mouse.move(left + 3 * step, middle, steps=3)
+    at(page, 3)
+    assert streamlit.count() == 0, "Streamlit was quicker"
+    for route in held:
+        route.continue_()
+    page.unroute("**/_stcore/**")
+    expect(page.get_by_test_id("stBidiComponentIsolated")).to_be_attached()
+    page.wait_for_timeout(500)  # and has told the view of it
+    page.mouse.move(left + 6 * step, middle, steps=3)
+    at(page, 6)
+    page.mouse.up()
+    expect(streamlit).to_be_visible()
+    at(page, 6)
+    expect(page).to_have_url(f"{address}&version=6")
 
 
 def test_space_plays_to_the_end_and_pauses(page: Page, address: str) -> None:
