@@ -33,8 +33,6 @@ from store.sources import EventSource
 from store.versions import ExpectedVersion
 
 _log = logging.getLogger(__name__)
-_AT_HAND = Replayed(0.0, 0)
-"""What was there already took a microsecond; to measure that would take another."""
 _UNREADABLE = (SchemaTooNew, UpcasterMissing, UpcastFailed)
 
 
@@ -208,6 +206,7 @@ class MeasuredRepository(Repository):
     ) -> None:
         super().__init__(source, domains, snapshots, writable=writable, cache=cache)
         self._metrics = metrics
+        self._at_hand = metrics.at_hand.click
         self._with_snapshots = snapshots.types
 
     def load(
@@ -223,7 +222,7 @@ class MeasuredRepository(Repository):
         if max_age is not None and version is None and as_of is None:
             kept = self.fresh(aggregate_id, max_age)
             if kept is not None:
-                self._metrics.replayed(_AT_HAND)
+                self._at_hand()
                 return kept
         started = perf_counter()
         try:

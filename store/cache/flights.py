@@ -8,19 +8,23 @@ class Flights:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._leading: dict[str, tuple[Event, int]] = {}
+        self._leading: dict[str, int] = {}
+        self._landed: dict[str, Event] = {}
 
     def lead(self, key: str) -> bool:
         """Whether no other thread is on its way for the key; if one is, once it has landed."""
         with self._lock:
-            landed, leader = self._leading.setdefault(key, (Event(), get_ident()))
-            if leader == get_ident():
+            own = get_ident()
+            if self._leading.setdefault(key, own) == own:
                 return True
+            landed = self._landed.setdefault(key, Event())
         landed.wait()
         return False
 
     def land(self, key: str) -> None:
         """Let those go who wait for this thread."""
         with self._lock:
-            landed, _ = self._leading.pop(key, (Event(), 0))
-        landed.set()
+            self._leading.pop(key, None)
+            landed = self._landed.pop(key, None)
+        if landed is not None:
+            landed.set()

@@ -77,7 +77,7 @@ class TwoLevels(Generic[Value]):
         self._metrics = metrics
         self._shared = shared
         self._flights = Flights()
-        self._l1_hit = Lookup("l1", kind.name, "hit")
+        self._hit_l1 = metrics.lookups[Lookup("l1", kind.name, "hit")].click
         self._lookups = {
             (level, result): Lookup(level, kind.name, result)
             for level in get_args(Level)
@@ -88,10 +88,10 @@ class TwoLevels(Generic[Value]):
         """What this process keeps, where it is not older than `max_age` seconds."""
         now = monotonic()
         kept = self.local.get(aggregate_id, self._tails.generation, now)
-        if kept is not None and self._is_fresh(aggregate_id, kept, max_age, now):
-            self._metrics.looked_up(self._l1_hit)
-            return kept.value
-        return None
+        if kept is None or not self._is_fresh(aggregate_id, kept, max_age, now):
+            return None
+        self._hit_l1()
+        return kept.value
 
     def at_hand(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
         """What this process keeps, as the database bears it out, or not older than `max_age` s.

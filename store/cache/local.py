@@ -93,7 +93,7 @@ class Local(Generic[Value]):
     def get(self, aggregate_id: str, generation: Generation, now: float) -> Entry[Value] | None:
         """What is kept of it and of that generation, at a monotonic time."""
         with self._lock:
-            if generation != self._generation:
+            if generation is not self._generation:
                 self._kept.clear()
                 self._generation = generation
             kept = self._kept.get(aggregate_id)

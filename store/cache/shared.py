@@ -190,10 +190,18 @@ class Shared:
             raise TimeoutError("others had no answer meanwhile")
 
     def _run(self, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
+        # By the connection itself: the client's repetitions and records, which nothing here asks
+        # for, take as long as Redis.
+        pool = self.client.connection_pool
+        connection: Any = pool.get_connection()
         try:
-            return self.client.evalsha(_DIGESTS[script], len(keys), *keys, *more)
+            connection.send_command("EVALSHA", _DIGESTS[script], len(keys), *keys, *more)
+            return connection.read_response()
         except NoScriptError:  # it was started anew, or told to forget
-            return self.client.eval(script, len(keys), *keys, *more)
+            connection.send_command("EVAL", script, len(keys), *keys, *more)
+            return connection.read_response()
+        finally:
+            pool.release(connection)
 
     def _complain(self, what: str) -> None:
         """Log it, but not for each thread that has met it."""
