@@ -122,7 +122,8 @@ class Shared:
         if head != _head(key, version, at, body):
             self.drop(kind, key, head)
             return None, now
-        checked_at = started - max(now - at, 0) / 1_000  # its clock may have been put back
+        # Its clock may have been put back, and tells no part of a millisecond.
+        checked_at = started - (max(now - at, 0) + 1) / 1_000
         return Found(place, key, version, body, head, checked_at, started), now
 
     def put(self, key: str, version: int, body: bytes, at: int) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from redis import Redis
 from sqlalchemy import text
 
-from store import Aggregate, Domain, Hindsight, NewEvent, any_
+from store import Aggregate, Domain, Hindsight, Metrics, NewEvent, any_
 from store.cache import shared
 from store.errors import AggregateNotFound, InvalidSetting
 from tests import servers
@@ -393,6 +394,22 @@ def test_a_value_kept_by_somebody_else_is_as_old_as_it_is(opened: Open, redis: R
     time.sleep(0.3)
     assert opened().load("a", max_age=0.2).version == 2
     assert type(next(opened().events("a"))) is type(next(writer.events("a")))
+
+
+def test_a_value_is_not_taken_for_newer_than_it_is_by_a_part_of_a_millisecond(
+    redis: Redis, redis_server: RedisServer
+) -> None:
+    del redis
+    cache = shared.Shared(redis_server.url, Metrics(CollectorRegistry()))
+    for number in range(50):
+        _, clock = cache.get("state", [f"key {number}"])
+        told_at = time.monotonic()
+        assert clock is not None
+        cache.put(f"key {number}", 1, b"value", clock)
+        found, _ = cache.get("state", [f"key {number}"])
+        assert found is not None
+        assert found.checked_at <= told_at
+    cache.close()
 
 
 @pytest.mark.parametrize("aggregate_id", ["\ud800", "", "a\0", "x" * 600])
