@@ -170,7 +170,7 @@ class Repository:
         assert self._states is not None, "only who keeps states asks"  # noqa: S101
         loaded, mark = None, ""
         if self._snapshots is not None and self._snapshots.types:
-            begun = self._snapshots.begin(aggregate_id, None)
+            begun = self._snapshots.begin(aggregate_id, None, marked=True)
             if begun.ignored is not None:
                 return self._passed_over(aggregate_id, None, begun), ""
             loaded, mark = self._begun(aggregate_id, begun), begun.mark

@@ -116,11 +116,15 @@ class Snapshots:
         self._fingerprints = {f"f{index}": name for index, name in enumerate(self._folds)}
         self._begin_parameters = {"size": HISTORY_BATCH, **self._fingerprints}
         self._begin_sql = {
-            bounded: self._sql_to_begin(bounded=bounded) for bounded in (True, False)
+            (bounded, marked): self._sql_to_begin(bounded=bounded, marked=marked)
+            for bounded in (True, False)
+            for marked in (True, False)
         }
 
-    def begin(self, aggregate_id: str, to_version: int | None) -> Beginning:
-        """Where to begin a fold up to `to_version`, in one round trip.
+    def begin(
+        self, aggregate_id: str, to_version: int | None, *, marked: bool = False
+    ) -> Beginning:
+        """Where to begin a fold up to `to_version`, in one round trip; the mark costs extra.
 
         Where a snapshot is passed over there are no rows: the whole history is to be read.
 
@@ -132,13 +136,15 @@ class Snapshots:
         parameters = self._begin_parameters | {"id": aggregate_id}
         if to_version is not None:
             parameters["to"] = self._database.value(to_version)
-        found, rows = self._front(parameters, bounded=to_version is not None)
+        sql = self._begin_sql[to_version is not None, marked]
+        found, rows = self._front(parameters, sql)
         more = len(rows) == HISTORY_BATCH
-        last = rows[-1][-1] if rows else ""
-        rows = [row[:-1] for row in rows]
+        last = ""
+        if marked and rows:
+            last, rows = rows[-1][-1] or "", [row[:-1] for row in rows]
         if found is None:
             return Beginning(rows=rows, more=more, mark=last)
-        version, names, state, last_event, _, last_in_it = found
+        version, names, state, last_event, _, *last_in_it = found
         if last_event == "missing":
             raise self._ahead(aggregate_id, version)
         fingerprint, _, digest = names.partition(" ")
@@ -156,14 +162,12 @@ class Snapshots:
             version=version,
             rows=rows,
             more=more,
-            mark=last or last_in_it,
+            mark=last if rows else "".join(last_in_it),
         )
 
-    def _front(
-        self, parameters: dict[str, Any], *, bounded: bool
-    ) -> tuple[Row | None, Sequence[Any]]:
-        """The snapshot's row, if there is one, and the events' rows behind it, with their ids."""
-        database, sql = self._database, self._begin_sql[bounded]
+    def _front(self, parameters: dict[str, Any], sql: _Begin) -> tuple[Row | None, Sequence[Any]]:
+        """The snapshot's row, if there is one, and the events' rows behind it."""
+        database = self._database
         if database.is_remote:
             rows = database.rows(sql.both, parameters)
             of_snapshot = bool(rows) and rows[0][4] == _OF_A_SNAPSHOT
@@ -385,7 +389,7 @@ class Snapshots:
     def _table(self) -> Table:
         return self._database.tables.tables["snapshots"]
 
-    def _sql_to_begin(self, *, bounded: bool) -> _Begin:
+    def _sql_to_begin(self, *, bounded: bool, marked: bool) -> _Begin:
         bind = self._database.bind
         until = f"AND version <= {bind('to')}" if bounded else ""
         newest = f"""
@@ -394,16 +398,23 @@ class Snapshots:
             AND fingerprint IN ({", ".join(map(bind, self._fingerprints))})
             ORDER BY version DESC LIMIT 1
         """  # noqa: S608 (placeholders)
+        mark_of_all = f", {mark(self._database)}" if marked else ""
         snapshot = f"""
             SELECT n.version, n.fingerprint || ' ' || n.digest, {self._database.json("n.state")},
                 CASE WHEN e.digest IS NULL THEN 'missing'
                     WHEN e.digest = n.event_digest THEN 'stored' ELSE 'another' END,
-                {_OF_A_SNAPSHOT}, {mark(self._database)}
+                {_OF_A_SNAPSHOT} {mark_of_all}
             FROM {{newest}} AS n
             LEFT JOIN events AS e ON e.aggregate_id = {bind("id")} AND e.version = n.version
         """  # noqa: S608 (placeholders)
+        # To make the mark takes longer than to read the row, so only the last one gets it.
+        is_last = f"""
+            version = {{after}} + {bind("size")}
+            OR version = (SELECT version FROM aggregates WHERE aggregate_id = {bind("id")})
+        """  # noqa: S608 (placeholders)
+        mark_of_last = f", CASE WHEN {is_last} THEN {mark(self._database)} END" if marked else ""
         behind = f"""
-            SELECT {HISTORY_COLUMNS}, {mark(self._database)} FROM events
+            SELECT {HISTORY_COLUMNS} {mark_of_last} FROM events
             WHERE aggregate_id = {bind("id")} {until} AND version > {{after}}
             ORDER BY version LIMIT {bind("size")}
         """  # noqa: S608 (placeholders)

@@ -138,8 +138,8 @@ def test_a_database_restored_between_two_statements_of_a_load_is_believed(
     put(store, 1, 2, 3)
     begin = store.snapshots.begin
 
-    def and_then_all_is_other(*given: Any) -> Any:
-        begun = begin(*given)
+    def and_then_all_is_other(*given: Any, **marked: bool) -> Any:
+        begun = begin(*given, **marked)
         monkeypatch.setattr(store.snapshots, "begin", begin)
         undo(other, after=1)
         put(other, 20, 30)
