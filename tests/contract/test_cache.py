@@ -138,7 +138,7 @@ def test_a_database_restored_between_two_statements_of_a_load_is_believed(
     put(store, 1, 2, 3)
     begin = store.snapshots.begin
 
-    def and_then_all_is_other(*given: Any, **marked: bool) -> Any:
+    def and_then_all_is_other(*given: Any, **marked: Any) -> Any:
         begun = begin(*given, **marked)
         monkeypatch.setattr(store.snapshots, "begin", begin)
         undo(other, after=1)
