@@ -2,7 +2,7 @@
 
 import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -35,6 +35,7 @@ from store.instrumentation import (
 from store.log import Clock, EventLog
 from store.metric_history import MetricHistory
 from store.metrics import Held, Metrics, of_process
+from store.outbox.waking import Waker
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
 from store.repository import Repository
@@ -63,7 +64,8 @@ class Hindsight:
     raises is logged. With `snapshots` off (by default what `EVENT_STORE_SNAPSHOTS` says, else on)
     none is used or taken, and with `cache` off (EVENT_STORE_CACHE) nothing is kept: that changes
     costs, not answers. `redis_url` (EVENT_STORE_REDIS_URL) is where the processes of a service keep
-    things together. `metrics` is where it is counted and
+    things together. With `outbox` off (EVENT_STORE_OUTBOX) what is appended is not published, ever.
+    `metrics` is where it is counted and
     timed: True means in prometheus_client's default registry; with False nothing is, and
     no conflict is logged. An append in the caller's transaction counts, whatever becomes of that.
 
@@ -87,6 +89,7 @@ class Hindsight:
         snapshots: bool | None = None,
         cache: bool | None = None,
         redis_url: str | None = None,
+        outbox: bool | None = None,
         metrics: Metrics | bool = True,
     ) -> None:
         settings = Settings.from_environment()
@@ -111,7 +114,9 @@ class Hindsight:
                 redis_url or settings.redis_url, enabled=settings.cache if cache is None else cache
             )
             self._measure()
-            self.log = self._log(display_name(parsed), clock, outcome_timeout)
+            publish = settings.outbox if outbox is None else outbox
+            wake = self._waking() if publish and not read_only else None
+            self.log = self._log(display_name(parsed), clock, outcome_timeout, wake)
             self._expose_reading()
             enabled = settings.snapshots if snapshots is None else snapshots
             self._wire(enabled=enabled, writable=not read_only, on_conflict=on_conflict)
@@ -152,7 +157,23 @@ class Hindsight:
             event_types=[event.__name__ for each in aggregates for event in each.events],
         )
 
-    def _log(self, name: str, clock: Clock | None, outcome_timeout: float) -> EventLog:
+    def _waking(self) -> Callable[[], None]:
+        waker = Waker(self._aside.notify)
+        self._open.callback(waker.close)
+        return waker.wake
+
+    def wake(self) -> None:
+        """Tell relays that there is something to publish, behind a transaction of the caller's."""
+        if self.log.wake is not None:
+            self.log.wake()
+
+    def _log(
+        self,
+        name: str,
+        clock: Clock | None,
+        outcome_timeout: float,
+        wake: Callable[[], None] | None,
+    ) -> EventLog:
         wrote = self.cache.writes.note if self.cache else None
         if not self.measured:
             return EventLog(
@@ -161,6 +182,7 @@ class Hindsight:
                 clock=clock,
                 outcome_timeout=outcome_timeout,
                 wrote=wrote,
+                wake=wake,
             )
         return MeasuredLog(
             self.database,
@@ -168,6 +190,7 @@ class Hindsight:
             clock=clock,
             outcome_timeout=outcome_timeout,
             wrote=wrote,
+            wake=wake,
             metrics=self.metrics,
         )
 

@@ -47,10 +47,16 @@ class MeasuredLog(EventLog):
         clock: Clock | None,
         outcome_timeout: float,
         wrote: Callable[[Sequence[str]], None] | None,
+        wake: Callable[[], None] | None,
         metrics: Metrics,
     ) -> None:
         super().__init__(
-            database, name=name, clock=clock, outcome_timeout=outcome_timeout, wrote=wrote
+            database,
+            name=name,
+            clock=clock,
+            outcome_timeout=outcome_timeout,
+            wrote=wrote,
+            wake=wake,
         )
         self._metrics = metrics
 

@@ -50,7 +50,8 @@ class EventLog(EventReader):
 
     `clock` replaces the database's clock for `recorded_at`, and ours for `occurred_at`.
     `outcome_timeout` is how many seconds to wait for a database that went away under a commit.
-    `wrote` is told of the aggregates that were written to.
+    `wrote` is told of the aggregates that were written to. With `wake` what is appended goes to the
+    outbox, and that is called once it is committed; in a caller's transaction it is the caller's.
     """
 
     def __init__(
@@ -61,8 +62,11 @@ class EventLog(EventReader):
         clock: Clock | None = None,
         outcome_timeout: float = 30.0,
         wrote: Callable[[Sequence[str]], None] | None = None,
+        wake: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(database, name=name)
+        self.wake = wake
+        self._publish = wake is not None
         self._wrote = wrote
         self._clock = clock
         self._outcome_timeout = outcome_timeout
@@ -130,11 +134,13 @@ class EventLog(EventReader):
             outcome, resolved = self._insert(batch)
         else:
             clock = self._clock and self._now()
-            outcome = self.database.insert_within(connection, batch, clock)
+            outcome = self.database.insert_within(connection, batch, clock, publish=self._publish)
             resolved = False
         if self._wrote is not None:
             self._wrote([append.aggregate_id for append in batch])
         if isinstance(outcome, Inserted):
+            if self.wake is not None and connection is None:
+                self.wake()
             return _appended(batch, outcome)
         return self._known(batch, outcome, resolved=resolved, connection=connection)
 
@@ -149,7 +155,7 @@ class EventLog(EventReader):
         while True:
             clock = self._clock and self._now()
             try:
-                return self.database.insert(batch, clock), lost_at is not None
+                inserted = self.database.insert(batch, clock, publish=self._publish)
             except ConnectionLost as error:
                 lost_at = lost_at or time.monotonic()
                 cause: Exception = error
@@ -161,6 +167,8 @@ class EventLog(EventReader):
                 deadlocks += 1
                 if deadlocks == DEADLOCK_ATTEMPTS:
                     raise
+            else:
+                return inserted, lost_at is not None
             if lost_at and time.monotonic() - lost_at > self._outcome_timeout:
                 ids = [event.event_id for append in batch for event in append.events]
                 raise OutcomeUnknown(event_ids=ids) from cause

@@ -13,7 +13,7 @@ GRANTS = (
     "SELECT, INSERT ON TABLE events",
     # Locking a head is an UPDATE to PostgreSQL even where nothing is changed.
     "SELECT, INSERT, UPDATE ON TABLE aggregates",
-    "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds",
+    "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds, outbox",
     "SELECT, INSERT, DELETE ON TABLE conflicts",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE metric_samples",
     f"SELECT ON TABLE store_info, {VERSION_TABLE}",

@@ -16,7 +16,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `domain` names the import paths of domains, separated by commas; there is no default.
     `prometheus_url` is where the dashboard asks for metrics; without it, it is the store.
     `snapshots` off leaves them alone: loads replay, and none is taken. `cache` off keeps nothing at
-    hand; `redis_url` is where processes keep it together. `metrics_folder` is where
+    hand; `redis_url` is where processes keep it together. `outbox` off publishes nothing of what is
+    appended meanwhile. `metrics_folder` is where
     the processes of a service keep their metrics together.
     """
 
@@ -27,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     snapshots: bool = True
     cache: bool = True
     redis_url: str | None = None
+    outbox: bool = True
     metrics_folder: str | None = None
 
     @classmethod
@@ -44,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             snapshots=_switch(environment, "EVENT_STORE_SNAPSHOTS"),
             cache=_switch(environment, "EVENT_STORE_CACHE"),
             redis_url=environment.get("EVENT_STORE_REDIS_URL") or None,
+            outbox=_switch(environment, "EVENT_STORE_OUTBOX"),
             # The name is prometheus_client's, which reads it when it is imported.
             metrics_folder=environment.get("PROMETHEUS_MULTIPROC_DIR") or None,
         )

@@ -6,8 +6,10 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Identity,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -115,6 +118,7 @@ def define(*, position_is_key: bool) -> MetaData:
         Column("seen_at", Moment, nullable=False),
     )
     _define_watching(metadata)
+    _define_outbox(metadata)
     Table(
         "store_info",
         metadata,
@@ -161,6 +165,38 @@ def _define_watching(metadata: MetaData) -> None:
         Column("process", Text, nullable=False),
         Column("written_at", Moment, nullable=False),
         Column("data", Text, nullable=False),
+    )
+
+
+def _define_outbox(metadata: MetaData) -> None:
+    is_open = Column("open", Boolean, nullable=False, server_default=true())
+    status = Column("status", Text, nullable=False, server_default="pending")
+    finished_at = Column("finished_at", Moment)
+
+    def only(clause: ColumnElement[bool]) -> dict[str, Any]:
+        return {"postgresql_where": clause, "sqlite_where": clause}
+
+    Table(
+        "outbox",
+        metadata,
+        Column("aggregate_id", _ID, primary_key=True),
+        Column("version", BigInteger, primary_key=True, autoincrement=False),
+        Column("position", _POSITION, nullable=False),
+        Column("event_id", _UUID, nullable=False),
+        status,
+        is_open,
+        Column("attempts", Integer, nullable=False, server_default="0"),
+        Column("created_at", Moment, nullable=False),
+        Column("next_attempt_at", Moment),
+        Column("attempted_at", Moment),
+        finished_at,
+        Column("last_error", Text),
+        Column("lease", _UUID),
+        Column("leased_by", Text),
+        Column("leased_until", Moment),
+        Index("outbox_open_idx", "aggregate_id", "version", **only(is_open)),
+        Index("outbox_failed_idx", "aggregate_id", "version", **only(status == "failed")),
+        Index("outbox_finished_at_idx", "finished_at", **only(status == "published")),
     )
 
 

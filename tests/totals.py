@@ -78,7 +78,7 @@ def undo(store: Hindsight, *, after: int, aggregate_id: str = "a") -> None:
     named = {"id": aggregate_id, "after": after}
     with store.database.transaction() as connection:
         unguard(connection)
-        for table in ("events", "snapshots"):
+        for table in ("events", "snapshots", "outbox"):
             sql = f"DELETE FROM {table} WHERE aggregate_id = :id AND version > :after"
             connection.execute(text(sql), named)
         connection.execute(

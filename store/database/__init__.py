@@ -1,17 +1,32 @@
 """The databases the store runs on: the only place that knows which one it talks to."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, MetaData, Select
 
 from store.database.batch import Batch, Inserted, Refused
+from store.database.claiming import Claim, Claimed, Settlement
 from store.database.connections import Connections
 from store.records import Event, Holder
 
 Row = tuple[Any, ...]
+
+
+class Listener(Protocol):
+    """Waits for `Database.notify`; only one thread may."""
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Wait until somebody notifies, `stop` is set, or so many seconds are over.
+
+        What was sent since the last time counts. Where other processes cannot notify, it does not
+        wait for long.
+        """
+        ...
 
 
 class Database(Protocol):
@@ -59,8 +74,8 @@ class Database(Protocol):
         """The event in a row of `event_columns`."""
         ...
 
-    def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-        """Append all or nothing, in a transaction of its own.
+    def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
+        """Append all or nothing, in a transaction of its own; `publish` writes to the outbox, too.
 
         Raises:
             ConnectionLost: whether it was written is unknown.
@@ -85,9 +100,36 @@ class Database(Protocol):
         ...
 
     def insert_within(
-        self, connection: Connection, batch: Batch, clock: datetime | None
+        self, connection: Connection, batch: Batch, clock: datetime | None, *, publish: bool
     ) -> Inserted | Refused:
         """Append as a part of the caller's transaction, which stays usable when refused."""
+        ...
+
+    def claim(self, claim: Claim) -> Sequence[Claimed]:
+        """Take records of the outbox, counting the attempts; in the order of aggregate and version.
+
+        Who does not come back loses them when the lease ends.
+        """
+        ...
+
+    def settle(
+        self, lease: UUID, settlements: Sequence[Settlement], now: datetime | None
+    ) -> frozenset[tuple[str, int]]:
+        """Write down what became of claimed records; aggregate and version of those still claimed.
+
+        What has another lease by now is left as it is.
+        """
+        ...
+
+    def notify(self) -> None:
+        """Wake those who listen, in all processes."""
+        ...
+
+    def listen(self) -> AbstractContextManager[Listener]:
+        """A connection of its own on which to wait for `notify`.
+
+        What the database refuses within the block is raised as the store's errors.
+        """
         ...
 
     def last_position(self) -> int:

@@ -84,31 +84,45 @@ _COMPUTED_DIGEST = """
 """
 
 
-def _statement(head: str, parts: Mapping[str, str], digest: str) -> bytes:
-    return f"""
-        WITH head AS ({head.format_map(parts)})
-        INSERT INTO events ({COLUMNS})
-        SELECT head.base + e.number, e.occurred, head.recorded_at, e.id, e.version, $1::text,
-            $2::text, e.type, e.data::json, e.metadata::json, e.correlation, e.causation, e.actor,
-            {digest}
-        FROM head, {parts["events"]}
-        ORDER BY e.number
-        RETURNING position, recorded_at, version, digest
-    """.encode()  # noqa: S608 (fixed fragments)
+_INSERT = """
+    INSERT INTO events ({columns})
+    SELECT head.base + e.number, e.occurred, head.recorded_at, e.id, e.version, $1::text,
+        $2::text, e.type, e.data::json, e.metadata::json, e.correlation, e.causation, e.actor,
+        {digest}
+    FROM head, {events}
+    ORDER BY e.number
+    RETURNING {written}
+"""
+_WRITTEN = "position, recorded_at, version, digest"
+_INSERT_AND_NOTE = f"""
+    , written AS ({{insert}}), noted AS (
+        INSERT INTO outbox (aggregate_id, version, position, event_id, created_at)
+        SELECT $1::text, version, position, event_id, recorded_at FROM written
+    )
+    SELECT {_WRITTEN} FROM written
+"""  # noqa: S608 (fixed fragments)
 
 
-def _statements(parts: Mapping[str, str]) -> dict[str, bytes]:
-    unknown = _UNKNOWN.format_map(parts)
-    return {
-        "create": _statement(_CREATE, parts, _GIVEN_DIGEST),
-        "advance": _statement(_ADVANCE, {**parts, "unknown": ""}, _GIVEN_DIGEST),
-        "advance_within": _statement(_ADVANCE, {**parts, "unknown": unknown}, _GIVEN_DIGEST),
-        "extend": _statement(_ADVANCE, {**parts, **_AS_SEEN, "unknown": unknown}, _COMPUTED_DIGEST),
+def _statement(head: str, parts: Mapping[str, str], digest: str, *, publish: bool) -> bytes:
+    written = f"{_WRITTEN}, event_id" if publish else _WRITTEN
+    insert = _INSERT.format(columns=COLUMNS, digest=digest, events=parts["events"], written=written)
+    rest = _INSERT_AND_NOTE.format(insert=insert) if publish else insert
+    return f"WITH head AS ({head.format_map(parts)}) {rest}".encode()
+
+
+def _statements(parts: Mapping[str, str], *, publish: bool) -> dict[str, bytes]:
+    unknown = {**parts, "unknown": _UNKNOWN.format_map(parts)}
+    kinds = {
+        "create": (_CREATE, parts, _GIVEN_DIGEST),
+        "advance": (_ADVANCE, {**parts, "unknown": ""}, _GIVEN_DIGEST),
+        "advance_within": (_ADVANCE, unknown, _GIVEN_DIGEST),
+        "extend": (_ADVANCE, unknown | _AS_SEEN, _COMPUTED_DIGEST),
     }
+    return {kind: _statement(*given, publish=publish) for kind, given in kinds.items()}
 
 
-_APPEND_ONE = _statements(_ONE)
-_APPEND_MANY = _statements(_MANY)
+_APPEND_ONE = {publish: _statements(_ONE, publish=publish) for publish in (False, True)}
+_APPEND_MANY = {publish: _statements(_MANY, publish=publish) for publish in (False, True)}
 _FACTS = b"""
     SELECT a.aggregate_type, coalesce(a.version, 0), array(
         SELECT k.event_id FROM events k
@@ -121,7 +135,7 @@ _APPEND_EVENTS = b"""
         $1::timestamptz, $2::text[], $3::text[], $4::bigint[], $5::int[], $6::timestamptz[],
         $7::timestamptz[], $8::timestamptz[], $9::int[], $10::int[], $11::uuid[], $12::text[],
         $13::int[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-        $19::timestamptz[], $20::timestamptz[])
+        $19::timestamptz[], $20::timestamptz[], $21::bool)
 """
 
 
@@ -132,27 +146,29 @@ def open_cursor(connection: psycopg.Connection[Any]) -> Cursor:
     return cursor
 
 
-def insert(cursor: Cursor, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+def insert(
+    cursor: Cursor, batch: Batch, clock: datetime | None, *, publish: bool
+) -> Inserted | Refused:
     """Append in a transaction of its own; the connection is in autocommit mode."""
     if len(batch) == 1:
-        return _insert_one(cursor, batch[0], clock, "advance")
+        return _insert_one(cursor, batch[0], clock, "advance", publish=publish)
     with cursor.connection.transaction() as transaction:
-        outcome = _insert_many(cursor, batch, clock)
+        outcome = _insert_many(cursor, batch, clock, publish=publish)
         if isinstance(outcome, Refused):
             raise psycopg.Rollback(transaction)
     return outcome
 
 
 def insert_within(
-    connection: psycopg.Connection[Any], batch: Batch, clock: datetime | None
+    connection: psycopg.Connection[Any], batch: Batch, clock: datetime | None, *, publish: bool
 ) -> Inserted | Refused:
     """Append in the transaction that `connection` is in, leaving it usable when refused."""
     cursor = open_cursor(connection)
     adaption.register_foreign(cursor)
     if len(batch) == 1:
-        return _insert_one(cursor, batch[0], clock, "advance_within")
+        return _insert_one(cursor, batch[0], clock, "advance_within", publish=publish)
     cursor.execute(b"SAVEPOINT event_store_append")
-    outcome = _insert_many(cursor, batch, clock)
+    outcome = _insert_many(cursor, batch, clock, publish=publish)
     if isinstance(outcome, Refused):
         cursor.execute(b"ROLLBACK TO SAVEPOINT event_store_append")
     cursor.execute(b"RELEASE SAVEPOINT event_store_append")
@@ -160,20 +176,20 @@ def insert_within(
 
 
 def _insert_one(
-    cursor: Cursor, append: EncodedAppend, clock: datetime | None, advance: str
+    cursor: Cursor, append: EncodedAppend, clock: datetime | None, advance: str, *, publish: bool
 ) -> Inserted | Refused:
     # The facts are read without a lock: under contention a loser must not queue for the head, and
     # commit a lock to disk, only to be told that it lost. Where they show nothing in the way, a
     # race is over or undecided, and the function waits for the head.
     return (
-        _insert_at_once(cursor, append, clock, advance)
+        _insert_at_once(cursor, append, clock, advance, publish=publish)
         or _obstacle(cursor, append)
-        or _insert_many(cursor, [append], clock)
+        or _insert_many(cursor, [append], clock, publish=publish)
     )
 
 
 def _insert_at_once(
-    cursor: Cursor, append: EncodedAppend, clock: datetime | None, advance: str
+    cursor: Cursor, append: EncodedAppend, clock: datetime | None, advance: str, *, publish: bool
 ) -> Inserted | None:
     """The common case in one statement; None where it cannot be settled by that."""
     if append.events[0].recorded_at is not None:
@@ -185,7 +201,7 @@ def _insert_at_once(
     if kind == advance:
         # Wrapped, for the driver would otherwise prepare one statement for each size of number.
         parameters.append(Int8(append.expected or 0))
-    statement = (_APPEND_MANY if several else _APPEND_ONE)[kind]
+    statement = (_APPEND_MANY if several else _APPEND_ONE)[publish][kind]
     try:
         rows = cursor.execute(statement, parameters).fetchall()
     except pg.UniqueViolation:  # an event id is known, at the expected version
@@ -249,14 +265,15 @@ def _event_columns(events: Sequence[EncodedEvent]) -> tuple[list[Any], ...]:
     )
 
 
-def _insert_many(cursor: Cursor, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+def _insert_many(
+    cursor: Cursor, batch: Batch, clock: datetime | None, *, publish: bool
+) -> Inserted | Refused:
     heads = list(chain.from_iterable([i] * len(a.events) for i, a in enumerate(batch, start=1)))
     offsets = list(chain.from_iterable(range(1, len(a.events) + 1) for a in batch))
     events = list(chain.from_iterable(append.events for append in batch))
     recorded = [event.recorded_at for event in events]
-    [row] = cursor.execute(
-        _APPEND_EVENTS, [clock, *_heads(batch), heads, offsets, *_event_columns(events), recorded]
-    ).fetchall()
+    columns = (*_heads(batch), heads, offsets, *_event_columns(events), recorded)
+    [row] = cursor.execute(_APPEND_EVENTS, [clock, *columns, publish]).fetchall()
     types, versions, known_heads, known_ids, positions, times, digests = row
     if positions is not None:
         return Inserted(versions, positions, times, digests)

@@ -1,13 +1,17 @@
 """PostgreSQL: its connections, errors and rows; how it appends is in `appending`."""
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg
+from msgspec.structs import asdict
 from psycopg import errors as pg
 from psycopg.rows import TupleRow, tuple_row
 from sqlalchemy import URL, Connection, Select, create_engine
@@ -18,6 +22,14 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from store import tables
 from store.database import adaption, appending
 from store.database.batch import Batch, ConnectionLost, Inserted, Refused
+from store.database.claiming import (
+    CLAIM_ON_POSTGRESQL,
+    SETTLE_ON_POSTGRESQL,
+    Claim,
+    Claimed,
+    Settlement,
+    in_order,
+)
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
 from store.database.copying import copy
 from store.errors import (
@@ -41,6 +53,10 @@ _READING = "reading"
 _FEW = 64
 """A cursor keeps its last answer; one with more rows is not kept waiting for the next read."""
 
+_EVENT_COLUMNS = f"position, {appending.COLUMNS}"
+_CLAIM = CLAIM_ON_POSTGRESQL.format(
+    columns=", ".join(f"e.{column}" for column in _EVENT_COLUMNS.split(", "))
+)
 _WRITERS = """
     SELECT pg_is_in_recovery(), array(
         SELECT DISTINCT virtualtransaction FROM pg_locks
@@ -91,6 +107,9 @@ READ_LIMIT = 30.0
 OLDER_ROWS = 100_000
 """More than a transaction draws between two others, an import's batch included."""
 
+_CHANNEL = "event_store_outbox"
+_ATTENTION = 0.2
+"""Seconds until one who waits for a notification looks whether to stop."""
 _CONNECTING = {"application_name": "hindsight"}
 # Who may wait a short time only must not wait longer for a server that does not answer at all.
 _WATCHED = {"connect_timeout": 2, "tcp_user_timeout": 2_000}
@@ -106,7 +125,7 @@ class PostgreSQL:
     """See `Database`."""
 
     is_remote = True
-    event_columns = f"position, {appending.COLUMNS}"
+    event_columns = _EVENT_COLUMNS
 
     def __init__(self, url: URL, *, read_only: bool, time_limit: float | None) -> None:
         self.tables = tables.define(position_is_key=False)
@@ -204,9 +223,9 @@ class PostgreSQL:
             digest=row[14],
         )
 
-    def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
+    def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
         def run(pooled: PoolProxiedConnection) -> Inserted | Refused:
-            return appending.insert(pooled.info[_APPENDING], batch, clock)
+            return appending.insert(pooled.info[_APPENDING], batch, clock, publish=publish)
 
         return self._run(run, batch)
 
@@ -225,19 +244,55 @@ class PostgreSQL:
                     return copy(copier, batch, order, clock, meanwhile)
             except pg.UniqueViolation:
                 # A known id or a new head is in the way; the slow way tells which.
-                outcome = appending.insert(cursor, batch, clock)
+                outcome = appending.insert(cursor, batch, clock, publish=False)
                 return outcome if isinstance(outcome, Refused) else None
 
         return self._run(run, batch)
 
     def insert_within(
-        self, connection: Connection, batch: Batch, clock: datetime | None
+        self, connection: Connection, batch: Batch, clock: datetime | None, *, publish: bool
     ) -> Inserted | Refused:
         # The driver's own cursor skips SQLAlchemy, so that must be told a transaction began.
         if not connection.in_transaction():
             connection.begin()
         with _foreign(connection, batch) as driver:
-            return appending.insert_within(driver, batch, clock)
+            return appending.insert_within(driver, batch, clock, publish=publish)
+
+    def claim(self, claim: Claim) -> Sequence[Claimed]:
+        rows = self.rows(_CLAIM, asdict(claim))
+        return in_order([Claimed(row[0], self.event(row[1:])) for row in rows])
+
+    def settle(
+        self, lease: UUID, settlements: Sequence[Settlement], now: datetime | None
+    ) -> frozenset[tuple[str, int]]:
+        columns = {
+            "aggregate_ids": [each.aggregate_id for each in settlements],
+            "versions": [each.version for each in settlements],
+            "statuses": [each.status for each in settlements],
+            "opens": [each.is_open for each in settlements],
+            "attempts": [each.attempts for each in settlements],
+            "delays": [each.delay for each in settlements],
+            "errors": [each.error for each in settlements],
+        }
+        rows = self.rows(SETTLE_ON_POSTGRESQL, {"lease": lease, "now": now, **columns})
+        return frozenset((aggregate_id, version) for aggregate_id, version in rows)
+
+    def notify(self) -> None:
+        self.rows(f"SELECT pg_notify('{_CHANNEL}', '')", {})
+
+    @contextmanager
+    def listen(self) -> Iterator["_Listener"]:
+        pooled = self._checkout()
+        # The pool would hand it on, listening.
+        driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+        pooled.detach()
+        try:
+            driver.execute(f"LISTEN {_CHANNEL}")
+            yield _Listener(driver)
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"no connection: {_first_line(error)}") from error
+        finally:
+            driver.close()
 
     def last_position(self) -> int:
         # Not pg_sequences: that says NULL, not "permission denied", to a role without rights.
@@ -332,6 +387,20 @@ class PostgreSQL:
             return self.connections.take()
         except psycopg.Error as error:
             raise StoreUnavailable(f"no connection: {_first_line(error)}") from error
+
+
+class _Listener:
+    """See `Listener`."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        deadline = time.monotonic() + seconds
+        while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            # Several that wait already are one.
+            for _ in self._driver.notifies(timeout=min(left, _ATTENTION), stop_after=1):
+                return
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import partial
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -22,6 +22,14 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from store import tables
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
+from store.database.claiming import (
+    CLAIM_ON_SQLITE,
+    SETTLE_ON_SQLITE,
+    Claim,
+    Claimed,
+    Settlement,
+    in_order,
+)
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
 from store.errors import (
     AccessDenied,
@@ -43,6 +51,10 @@ MINIMUM_SQLITE = (3, 40, 0)
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another writer."""
 
+_UNNOTICED = 0.1
+"""Seconds for which what another process has written goes unnoticed: to look is microseconds."""
+_ATTENTION = 0.05
+"""Seconds until one who waits for a notification looks whether to stop."""
 _STEPS = 100_000
 """Of SQLite's machine between two looks at the clock: some milliseconds."""
 
@@ -51,6 +63,11 @@ _INSERT = """
         version, occurred_at, recorded_at, event_id, event_version, aggregate_id, aggregate_type,
         event_type, data, metadata, correlation_id, causation_id, actor, digest
     ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# Nobody else is writing: what lies behind the first position is of this append.
+_NOTE = """
+    INSERT INTO outbox (aggregate_id, version, position, event_id, created_at)
+    SELECT aggregate_id, version, position, event_id, recorded_at FROM events WHERE position >= ?
 """
 _HEAD = "SELECT aggregate_type, version, last_recorded_at FROM aggregates WHERE aggregate_id = ?"
 _KNOWN = """
@@ -86,6 +103,7 @@ class SQLite:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.40 is needed")
         self.tables = tables.define(position_is_key=True)
         self._turn = threading.Lock()
+        self._notices = _notices_of(str(Path(url.database or "").resolve()))
         self.engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
@@ -159,8 +177,8 @@ class SQLite:
             digest=row[14],
         )
 
-    def insert(self, batch: Batch, clock: datetime | None) -> Inserted | Refused:
-        return self._write(lambda driver: _insert_alone(driver, batch, clock))
+    def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
+        return self._write(lambda driver: _insert_alone(driver, batch, clock, publish=publish))
 
     def load(
         self,
@@ -174,7 +192,7 @@ class SQLite:
         return outcome if isinstance(outcome, Refused) else None
 
     def insert_within(
-        self, connection: Connection, batch: Batch, clock: datetime | None
+        self, connection: Connection, batch: Batch, clock: datetime | None, *, publish: bool
     ) -> Inserted | Refused:
         driver = _own_driver(connection)
         # The driver's own cursor skips SQLAlchemy, so that must be told a transaction began.
@@ -188,7 +206,72 @@ class SQLite:
                     )
                 _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
             refused = _refused(driver, batch)
-            return refused if any(refused.known) else _insert(driver, batch, clock)
+            if any(refused.known):
+                return refused
+            return _insert(driver, batch, clock, publish=publish)
+
+    def claim(self, claim: Claim) -> Sequence[Claimed]:
+        if not self.rows("SELECT 1 FROM outbox WHERE open LIMIT 1", {}):
+            return ()  # who only looks need not wait for who writes
+        now = claim.now or datetime.now(UTC)
+        parameters = {
+            "after": claim.after,
+            "now": moment_text(now),
+            "heads": claim.heads,
+            "run": claim.run,
+            "lease": str(claim.lease),
+            "by": claim.by,
+            "until": moment_text(now + timedelta(seconds=claim.seconds)),
+        }
+
+        def run(driver: sqlite3.Connection) -> Sequence[Claimed]:
+            with _immediate(driver):
+                attempts = dict(driver.execute(CLAIM_ON_SQLITE, parameters).fetchall())
+            # What was written is there for good: it may be read behind the transaction.
+            wanted = (json.encode(list(attempts)).decode(),)
+            rows = driver.execute(
+                f"SELECT {self.event_columns} FROM events WHERE position IN"  # noqa: S608 (columns)
+                " (SELECT value FROM json_each(?))",
+                wanted,
+            )
+            events = map(self.event, rows)
+            return in_order([Claimed(attempts[event.position], event) for event in events])
+
+        return self._write(run)
+
+    def settle(
+        self, lease: UUID, settlements: Sequence[Settlement], now: datetime | None
+    ) -> frozenset[tuple[str, int]]:
+        moment = now or datetime.now(UTC)
+
+        def settle(driver: sqlite3.Connection, each: Settlement) -> bool:
+            due = None if each.delay is None else moment + timedelta(seconds=each.delay)
+            parameters = {
+                "status": each.status,
+                "open": each.is_open,
+                "attempts": each.attempts,
+                "next_attempt_at": due and moment_text(due),
+                "now": moment_text(moment),
+                "error": each.error,
+                "aggregate_id": each.aggregate_id,
+                "version": each.version,
+                "lease": str(lease),
+            }
+            return driver.execute(SETTLE_ON_SQLITE, parameters).rowcount == 1
+
+        def run(driver: sqlite3.Connection) -> frozenset[tuple[str, int]]:
+            with _immediate(driver):
+                held = [each for each in settlements if settle(driver, each)]
+            return frozenset((each.aggregate_id, each.version) for each in held)
+
+        return self._write(run)
+
+    def notify(self) -> None:
+        self._notices.add()
+
+    @contextmanager
+    def listen(self) -> Iterator["_Listener"]:
+        yield _Listener(self._notices)
 
     def last_position(self) -> int:
         return self.visible_position()
@@ -268,6 +351,47 @@ class SQLite:
             return self.connections.take()
         except sqlite3.Error as error:
             raise _named(error) from error
+
+
+class _Notices:
+    """How often this process has been told that somebody wrote. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def add(self) -> None:
+        with self._changed:
+            self._count += 1
+            self._changed.notify_all()
+
+    def beyond(self, known: int, seconds: float) -> int:
+        """How many there are: more than `known`, or so many seconds are over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count > known, seconds)
+            return self._count
+
+
+@cache
+def _notices_of(path: str) -> _Notices:
+    del path  # each has its own
+    return _Notices()
+
+
+class _Listener:
+    """See `Listener`."""
+
+    def __init__(self, notices: _Notices) -> None:
+        self._notices = notices
+        self._known = notices.beyond(-1, 0)
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        deadline = time.monotonic() + min(seconds, _UNNOTICED)
+        while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            known = self._notices.beyond(self._known, min(left, _ATTENTION))
+            if known > self._known:
+                self._known = known
+                return
 
 
 def require_file(url: URL) -> None:
@@ -390,6 +514,8 @@ def _insert_alone(
     batch: Batch,
     clock: datetime | None,
     order: Sequence[int] | None = None,
+    *,
+    publish: bool = False,
 ) -> Inserted | Refused:
     """Append in a transaction of its own.
 
@@ -398,8 +524,8 @@ def _insert_alone(
     try:
         with _immediate(driver):
             if len(batch) == 1 and batch[0].events[0].recorded_at is None:
-                return _insert_one(driver, batch[0], clock)
-            return _insert(driver, batch, clock, order)
+                return _insert_one(driver, batch[0], clock, publish=publish)
+            return _insert(driver, batch, clock, order, publish=publish)
     except sqlite3.IntegrityError:
         refused = _refused(driver, batch)
         if not any(refused.known):
@@ -408,7 +534,7 @@ def _insert_alone(
 
 
 def _insert_one(
-    driver: sqlite3.Connection, append: EncodedAppend, clock: datetime | None
+    driver: sqlite3.Connection, append: EncodedAppend, clock: datetime | None, *, publish: bool
 ) -> Inserted | Refused:
     """`_insert` for what is recorded now, of one aggregate, in as few statements as will do."""
     occurred = _occurred_texts(append)
@@ -426,6 +552,8 @@ def _insert_one(
     else:
         driver.executemany(_INSERT, rows)
         positions = _last_positions(driver, count)
+    if publish:
+        driver.execute(_NOTE, (positions[0],))
     return Inserted([base], positions, [datetime.fromisoformat(recorded)] * count, digests)
 
 
@@ -454,6 +582,8 @@ def _insert(
     batch: Batch,
     clock: datetime | None,
     order: Sequence[int] | None = None,
+    *,
+    publish: bool = False,
 ) -> Inserted | Refused:
     """Append in the transaction under way.
 
@@ -471,6 +601,8 @@ def _insert(
     moments = {text: datetime.fromisoformat(text) for text in {row[2] for row in rows}}
     recorded = [moments[row[2]] for row in rows]
     positions = _last_positions(driver, len(rows))
+    if publish:
+        driver.execute(_NOTE, (positions[0],))
     versions = [version for _, version, _ in heads]
     return Inserted(versions, positions, recorded, [row[-1] for row in rows])
 

@@ -93,7 +93,16 @@ def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) ->
 
 @pytest.mark.parametrize(
     "table",
-    ["events", "aggregates", "snapshots", "folds", "conflicts", "metric_samples", "store_info"],
+    [
+        "events",
+        "aggregates",
+        "snapshots",
+        "folds",
+        "conflicts",
+        "metric_samples",
+        "outbox",
+        "store_info",
+    ],
 )
 def test_migrations_give_keys_checks_and_indexes_the_declared_names(
     store: Hindsight, table: str

@@ -64,13 +64,14 @@ def put_back(store: Hindsight, chosen: random.Random) -> None:
             ),
             named,
         )
-        connection.execute(
-            text(
-                "DELETE FROM events WHERE aggregate_id = :id AND version >"
-                " (SELECT version FROM aggregates WHERE aggregate_id = :id)"
-            ),
-            named,
-        )
+        for table in ("events", "outbox"):
+            connection.execute(
+                text(
+                    f"DELETE FROM {table} WHERE aggregate_id = :id AND version >"
+                    " (SELECT version FROM aggregates WHERE aggregate_id = :id)"
+                ),
+                named,
+            )
         connection.execute(text("UPDATE restores SET n = n + 1"))
 
 

@@ -1,0 +1,149 @@
+"""The outbox's hot path: which records a relay takes, and what became of them.
+
+A record is open while later events of its aggregate wait for it. The first open record of an
+aggregate, its head, is claimed if it is due; what follows comes with it. So one aggregate is with
+one relay at a time, and its events stay in order.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from msgspec import Struct
+
+from store.records import Event
+
+Status: TypeAlias = Literal["pending", "published", "failed", "skipped"]
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """A relay asks for up to `heads` aggregates, of each up to `run` versions.
+
+    They are those behind the aggregate id `after`, and the relay `by` has them for `seconds`; the
+    lease tells it from whoever has them later. `now` replaces the database's clock.
+    """
+
+    lease: UUID
+    by: str
+    seconds: float
+    heads: int
+    run: int
+    after: str = ""
+    now: datetime | None = None
+
+
+class Claimed(Struct, frozen=True):
+    """An event to be published, and the how-manieth attempt that is."""
+
+    attempt: int
+    event: Event
+
+
+class Settlement(Struct, frozen=True, kw_only=True):
+    """What has become of a claimed record; `delay` is in seconds, where it is to be tried again."""
+
+    aggregate_id: str
+    version: int
+    status: Status
+    is_open: bool
+    attempts: int
+    delay: float | None = None
+    error: str | None = None
+
+
+# Aggregates are stepped through by the index of what is open, so what it costs does not grow with
+# what waits behind a head, nor with what was published. A head that was tried before goes alone:
+# where a relay died with several, the one that killed it is found.
+_CLAIM = """
+    WITH RECURSIVE waiting (aggregate_id) AS (
+        SELECT min(aggregate_id) FROM outbox WHERE open AND aggregate_id > {after}
+        UNION ALL
+        SELECT (
+            SELECT min(o.aggregate_id) FROM outbox o
+            WHERE o.open AND o.aggregate_id > w.aggregate_id
+        )
+        FROM waiting w WHERE w.aggregate_id IS NOT NULL
+    ), heads AS (
+        SELECT o.aggregate_id, o.version, o.attempts
+        FROM waiting w JOIN outbox o ON o.aggregate_id = w.aggregate_id AND o.version = (
+            SELECT min(p.version) FROM outbox p WHERE p.open AND p.aggregate_id = w.aggregate_id
+        )
+        WHERE o.open AND o.status = 'pending'
+        AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= {now})
+        AND (o.leased_until IS NULL OR o.leased_until <= {now})
+        LIMIT {heads} {lock}
+    ), runs AS (
+        SELECT o.aggregate_id, o.version
+        FROM heads h JOIN outbox o ON o.aggregate_id = h.aggregate_id
+        AND o.version >= h.version AND o.version < coalesce(
+            (
+                SELECT min(p.version) FROM outbox p
+                WHERE p.open AND p.aggregate_id = h.aggregate_id AND p.version > h.version
+                AND p.version < h.version + {run}
+                AND p.attempts > 0
+            ),
+            h.version + CASE WHEN h.attempts > 0 THEN 1 ELSE {run} END
+        )
+        WHERE o.open
+    )
+    UPDATE outbox SET attempts = outbox.attempts + 1, attempted_at = {now}, lease = {lease},
+        leased_by = {by}, leased_until = {until}
+    FROM runs r {events}
+    WHERE outbox.aggregate_id = r.aggregate_id AND outbox.version = r.version
+    AND outbox.open AND outbox.status = 'pending'
+    RETURNING {returning}
+"""
+
+_POSTGRESQL_NOW = "coalesce(%(now)s::timestamptz, statement_timestamp())"
+
+CLAIM_ON_POSTGRESQL = _CLAIM.format(
+    after="%(after)s::text",
+    now=_POSTGRESQL_NOW,
+    heads="%(heads)s::int",
+    run="%(run)s::int",
+    lock="FOR UPDATE OF o SKIP LOCKED",
+    lease="%(lease)s::uuid",
+    by="%(by)s::text",
+    until=f"{_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'",
+    events="JOIN events e ON e.aggregate_id = r.aggregate_id AND e.version = r.version",
+    returning="outbox.attempts, {columns}",
+)
+SETTLE_ON_POSTGRESQL = f"""
+    UPDATE outbox o SET status = s.status, open = s.open, attempts = s.attempts,
+        next_attempt_at = {_POSTGRESQL_NOW} + s.delay * interval '1 second',
+        finished_at = CASE WHEN s.status <> 'pending' THEN {_POSTGRESQL_NOW} END,
+        last_error = coalesce(s.error, o.last_error), lease = NULL, leased_until = NULL
+    FROM unnest(%(aggregate_ids)s::text[], %(versions)s::bigint[], %(statuses)s::text[],
+        %(opens)s::bool[], %(attempts)s::int[], %(delays)s::float8[], %(errors)s::text[])
+        AS s (aggregate_id, version, status, open, attempts, delay, error)
+    WHERE o.aggregate_id = s.aggregate_id AND o.version = s.version
+    AND o.lease = %(lease)s::uuid AND o.status = 'pending'
+    RETURNING o.aggregate_id, o.version
+"""  # noqa: S608 (fixed fragments)
+
+CLAIM_ON_SQLITE = _CLAIM.format(
+    after=":after",
+    now=":now",
+    heads=":heads",
+    run=":run",
+    lock="",
+    lease=":lease",
+    by=":by",
+    until=":until",
+    events="",
+    returning="position, attempts",
+)
+SETTLE_ON_SQLITE = """
+    UPDATE outbox SET status = :status, open = :open, attempts = :attempts,
+        next_attempt_at = :next_attempt_at,
+        finished_at = CASE WHEN :status <> 'pending' THEN :now END,
+        last_error = coalesce(:error, last_error), lease = NULL, leased_until = NULL
+    WHERE aggregate_id = :aggregate_id AND version = :version
+    AND lease = :lease AND status = 'pending'
+"""
+
+
+def in_order(claimed: Sequence[Claimed]) -> list[Claimed]:
+    """Each aggregate's in the order of their versions, the aggregates one after the other."""
+    return sorted(claimed, key=lambda each: (each.event.aggregate_id, each.event.version))

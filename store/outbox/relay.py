@@ -1,0 +1,181 @@
+"""The relay: takes what is open in the outbox to a publisher, at least once and in order."""
+
+import logging
+import os
+import platform
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from math import inf
+from time import monotonic
+from uuid import uuid4
+
+from msgspec import Struct
+
+from store.database import Database, Listener
+from store.database.claiming import Claim, Claimed, Settlement
+from store.errors import EventStoreError
+from store.outbox.publishing import Publisher
+from store.outbox.settling import ATTEMPTS, OnDeadLetter, is_abandoned, settlements
+
+__all__ = ["ATTEMPTS", "LEASE", "OnDeadLetter", "Relay", "Relayed"]
+
+_log = logging.getLogger(__name__)
+
+POLL = 5.0
+"""Seconds between two looks where nobody is woken."""
+RECONNECT = 0.5
+"""Seconds between two tries to reach a database that is away."""
+LEASE = 30.0
+"""Seconds for which a relay has what it claimed; by then it has been published, or is anybody's."""
+HEADS = 100
+"""Aggregates that are claimed at once."""
+RUN = 50
+"""Versions that are claimed of an aggregate."""
+
+
+class Relayed(Struct, frozen=True, kw_only=True):
+    """What came of what was claimed at once: how many records of each.
+
+    Those of `retried` will be tried again; `released` were not sent as one before them could not
+    be. `lost` belonged to another relay by the time they were to be settled. `next_in` is how many
+    seconds from now the first is tried again.
+    """
+
+    claimed: int = 0
+    published: int = 0
+    retried: int = 0
+    dead: tuple[Settlement, ...] = ()
+    released: int = 0
+    lost: int = 0
+    next_in: float = inf
+
+
+class Relay:
+    """Publishes what is in the outbox; of a relay each thread has its own.
+
+    Any number may run, in any number of processes. `on_dead_letter` says whether the later events
+    of its aggregate wait for a dead letter. `clock` replaces the database's.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        *,
+        on_dead_letter: OnDeadLetter = "hold",
+        lease: float = LEASE,
+        heads: int = HEADS,
+        run: int = RUN,
+        clock: Callable[[], datetime] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = f"{platform.node()}:{os.getpid()}"
+        self._database = database
+        self._publisher = publisher
+        self._on_dead_letter: OnDeadLetter = on_dead_letter
+        self._lease = lease
+        self._heads = heads
+        self._run = run
+        self._clock = clock
+        self._chance = chance
+        self._after = ""
+
+    def once(self) -> Relayed:
+        """Publish what is due of the next aggregates, `claimed` 0 where there is nothing.
+
+        Raises:
+            EventStoreError: the database did not answer; what is claimed is free after the lease.
+        """
+        claim, claimed = self._claim()
+        if not claimed:
+            return Relayed()
+        sendable = [each for each in claimed if not is_abandoned(each)]
+        failures = self._publish(sendable)
+        settled = list(
+            settlements(claimed, failures, on_dead_letter=self._on_dead_letter, chance=self._chance)
+        )
+        held = self._database.settle(claim.lease, settled, self._now())
+        return _relayed(settled, held)
+
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        report: Callable[[Relayed], None] = lambda _: None,
+        poll: float = POLL,
+    ) -> None:
+        """Publish until `stop` is set: at once when woken, and each `poll` seconds.
+
+        What is under way is finished. While the database is away it is asked again and again.
+        """
+        while not stop.is_set():
+            try:
+                with self._database.listen() as listener:
+                    self._work(listener, stop, report, poll)
+            except EventStoreError as error:
+                _log.warning("the relay waits for the database: %s", error)
+                stop.wait(RECONNECT)
+
+    def _work(
+        self,
+        listener: Listener,
+        stop: threading.Event,
+        report: Callable[[Relayed], None],
+        poll: float,
+    ) -> None:
+        due = inf
+        while not stop.is_set():
+            relayed = self.once()
+            if relayed.claimed:
+                report(relayed)
+                due = min(due, monotonic() + relayed.next_in)
+                continue
+            listener.wait(max(min(poll, due - monotonic()), 0), stop)
+            if monotonic() >= due:
+                due = inf
+
+    def _claim(self) -> tuple[Claim, Sequence[Claimed]]:
+        """The next aggregates in the order of their ids; behind the last comes the first."""
+        while True:
+            claim = Claim(
+                lease=uuid4(),
+                by=self.name,
+                seconds=self._lease,
+                heads=self._heads,
+                run=self._run,
+                after=self._after,
+                now=self._now(),
+            )
+            claimed = self._database.claim(claim)
+            started_behind, self._after = self._after, ""
+            if claimed:
+                self._after = claimed[-1].event.aggregate_id
+            if claimed or not started_behind:
+                return claim, claimed
+
+    def _publish(self, claimed: Sequence[Claimed]) -> Mapping[int, Exception]:
+        events = [each.event for each in claimed]
+        try:
+            return self._publisher.publish(events) if events else {}
+        except Exception as error:  # noqa: BLE001 (a publisher is somebody else's code)
+            return {event.position: error for event in events}
+
+    def _now(self) -> datetime | None:
+        return self._clock() if self._clock else None
+
+
+def _relayed(settled: Sequence[Settlement], held: frozenset[tuple[str, int]]) -> Relayed:
+    kept = [each for each in settled if (each.aggregate_id, each.version) in held]
+    if len(kept) < len(settled):
+        _log.warning("%d records were claimed by another relay meanwhile", len(settled) - len(kept))
+    return Relayed(
+        claimed=len(settled),
+        published=sum(each.status == "published" for each in kept),
+        retried=sum(each.delay is not None for each in kept),
+        dead=tuple(each for each in kept if each.status == "failed"),
+        released=sum(each.status == "pending" and each.delay is None for each in kept),
+        lost=len(settled) - len(kept),
+        next_in=min((each.delay for each in kept if each.delay is not None), default=inf),
+    )
