@@ -2,7 +2,7 @@
 
 from store.application import Hindsight, migrate
 from store.conflict import Conflict
-from store.domain import Activity, Aggregate, Command, Domain
+from store.domain import Activity, Aggregate, Command, Delivery, Domain, Handler
 from store.errors import CommandRejected
 from store.execution import Executed
 from store.metrics import CONTENT_TYPE, Metrics
@@ -28,10 +28,12 @@ __all__ = [
     "CommandRejected",
     "Conflict",
     "Context",
+    "Delivery",
     "Domain",
     "Event",
     "Executed",
     "FeedFilter",
+    "Handler",
     "Hindsight",
     "Loaded",
     "Metrics",

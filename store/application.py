@@ -35,6 +35,7 @@ from store.instrumentation import (
 from store.log import Clock, EventLog
 from store.metric_history import MetricHistory
 from store.metrics import Held, Metrics, of_process
+from store.outbox import InProcess, Publisher, Relay
 from store.outbox.waking import Waker
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
@@ -245,6 +246,17 @@ class Hindsight:
         if self._settings.prometheus_url is not None:
             return PrometheusHistory(self._settings.prometheus_url)
         return SampledHistory(self.database, name=self.info.name)
+
+    def publisher(self) -> Publisher | None:
+        """Where what is appended goes to: the domains' handlers; None where there are none."""
+        if not list(self.domains.handlers):
+            return None
+        load = lambda aggregate_id, version: self.load(aggregate_id, version=version)  # noqa: E731
+        return InProcess(self.domains, load, self.metrics.handling)
+
+    def relay(self, publisher: Publisher) -> Relay:
+        """A relay that takes the outbox to the publisher, as EVENT_STORE_DEAD_LETTERS says."""
+        return Relay(self.database, publisher, on_dead_letter=self._settings.dead_letters)
 
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them, for an answer of `store.CONTENT_TYPE`.

@@ -123,18 +123,47 @@ class Sample(Protocol):
         ...
 
 
+class Delivery(Struct, frozen=True):
+    """A committed event brought to a handler: as it is stored, and typed as `data`.
+
+    `state()` is the aggregate's after the event. The same delivery may come again, and does so
+    after an error: its aggregate id and version tell it from any other.
+    """
+
+    event: Event
+    data: Any
+    state: Callable[[], Any]
+
+
+class Handler(Struct, frozen=True):
+    """What is to be done about events of these classes once they are committed.
+
+    Those of an aggregate come in the order of their versions. What `handle` raises has the delivery
+    made again, up to three times; `name` labels how long it takes.
+    """
+
+    name: str
+    events: Sequence[type[Struct]]
+    handle: Callable[[Delivery], None]
+
+
 class Domain:
-    """The aggregates of one service under a name; `sample` makes activity for demos."""
+    """The aggregates of one service under a name, and what is to be done about their events.
+
+    `sample` makes activity for demos.
+    """
 
     def __init__(
         self,
         name: str,
         *,
         aggregates: Sequence[Aggregate[Any]],
+        handlers: Sequence[Handler] = (),
         sample: Sample | None = None,
     ) -> None:
         self.name = check_text("domain", name)
         self.aggregates = tuple(aggregates)
+        self.handlers = tuple(handlers)
         self.sample = sample
         if not aggregates:
             raise InvalidDomain(f"domain {name!r}: no aggregates")
@@ -148,6 +177,7 @@ class Domains:
         self.domains = tuple(domains)
         self._by_type: dict[str, Aggregate[Any]] = {}
         self._by_command: dict[type, Aggregate[Any]] = {}
+        self._handlers: dict[str, Handler] = {}
         homes: dict[str, str] = {}
         for domain in domains:
             for aggregate in domain.aggregates:
@@ -159,6 +189,8 @@ class Domains:
                 homes[kind] = domain.name
                 self._by_type[kind] = aggregate
                 self._add_commands(aggregate)
+            for handler in domain.handlers:
+                self._add_handler(domain, handler)
 
     @property
     def aggregates(self) -> Iterable[Aggregate[Any]]:
@@ -168,6 +200,11 @@ class Domains:
     def aggregate(self, aggregate_type: str) -> Aggregate[Any] | None:
         """The aggregate of that type, None where no domain has it."""
         return self._by_type.get(aggregate_type)
+
+    @property
+    def handlers(self) -> Iterable[Handler]:
+        """Those of all domains."""
+        return self._handlers.values()
 
     def upcast(self, event: Event) -> Event:
         """The event as this code reads it; where no domain has its aggregate, as it is.
@@ -207,6 +244,19 @@ class Domains:
         if aggregate is None:
             raise CommandUnknown(command=type(command).__name__)
         return aggregate
+
+    def _add_handler(self, domain: Domain, handler: Handler) -> None:
+        named = f"domain {domain.name!r}: handler {check_text('handler', handler.name)!r}"
+        if handler.name in self._handlers:
+            raise InvalidDomain(f"{named} is there twice")
+        known = {event for aggregate in domain.aggregates for event in aggregate.events}
+        if not handler.events:
+            raise InvalidDomain(f"{named} handles no events")
+        for event in handler.events:
+            if event not in known:
+                name = getattr(event, "__name__", repr(event))
+                raise InvalidDomain(f"{named}: {name!r} is no event of its aggregates")
+        self._handlers[handler.name] = handler
 
     def _add_commands(self, aggregate: Aggregate[Any]) -> None:
         for command in aggregate.commands:

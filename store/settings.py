@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct
 
 from store.errors import InvalidSetting
 
 DEFAULT_URL = "sqlite:///data/events.db"
+_DEAD_LETTERS: Mapping[str, Literal["hold", "skip"]] = {"hold": "hold", "skip": "skip"}
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -17,7 +19,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `prometheus_url` is where the dashboard asks for metrics; without it, it is the store.
     `snapshots` off leaves them alone: loads replay, and none is taken. `cache` off keeps nothing at
     hand; `redis_url` is where processes keep it together. `outbox` off publishes nothing of what is
-    appended meanwhile. `metrics_folder` is where
+    appended meanwhile; `dead_letters` says whether later events of an aggregate wait for one that
+    could not be published, or skip it. `metrics_folder` is where
     the processes of a service keep their metrics together.
     """
 
@@ -29,6 +32,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: bool = True
     redis_url: str | None = None
     outbox: bool = True
+    dead_letters: Literal["hold", "skip"] = "hold"
     metrics_folder: str | None = None
 
     @classmethod
@@ -47,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             cache=_switch(environment, "EVENT_STORE_CACHE"),
             redis_url=environment.get("EVENT_STORE_REDIS_URL") or None,
             outbox=_switch(environment, "EVENT_STORE_OUTBOX"),
+            dead_letters=_dead_letters(environment.get("EVENT_STORE_DEAD_LETTERS") or "hold"),
             # The name is prometheus_client's, which reads it when it is imported.
             metrics_folder=environment.get("PROMETHEUS_MULTIPROC_DIR") or None,
         )
@@ -57,3 +62,9 @@ def _switch(environment: Mapping[str, str], name: str) -> bool:
     if value not in {"on", "off"}:
         raise InvalidSetting(f"{name}: {value!r} is neither on nor off")
     return value == "on"
+
+
+def _dead_letters(value: str) -> Literal["hold", "skip"]:
+    if value not in _DEAD_LETTERS:
+        raise InvalidSetting(f"EVENT_STORE_DEAD_LETTERS: {value!r} is neither hold nor skip")
+    return _DEAD_LETTERS[value]

@@ -16,7 +16,7 @@ from msgspec import Struct
 from store.database import Database, Listener
 from store.database.claiming import Claim, Claimed, Settlement
 from store.errors import EventStoreError
-from store.outbox.publishing import Publisher
+from store.outbox.publishing import Publisher, publish
 from store.outbox.settling import ATTEMPTS, OnDeadLetter, is_abandoned, settlements
 
 __all__ = ["ATTEMPTS", "LEASE", "OnDeadLetter", "Relay", "Relayed"]
@@ -156,11 +156,7 @@ class Relay:
                 return claim, claimed
 
     def _publish(self, claimed: Sequence[Claimed]) -> Mapping[int, Exception]:
-        events = [each.event for each in claimed]
-        try:
-            return self._publisher.publish(events) if events else {}
-        except Exception as error:  # noqa: BLE001 (a publisher is somebody else's code)
-            return {event.position: error for event in events}
+        return publish(self._publisher, [each.event for each in claimed])
 
     def _now(self) -> datetime | None:
         return self._clock() if self._clock else None
