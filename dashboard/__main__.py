@@ -22,6 +22,11 @@ from store.settings import Settings
 @click.option("--host", default=DEFAULT_HOST, show_default=True)
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes any free port.")
 @click.option("--expose", is_flag=True, help="Serve other machines too; there is no login yet.")
+@click.option(
+    "--operate",
+    is_flag=True,
+    help="Run the store's workers here, too, and let whoever comes redrive what failed.",
+)
 @click.option("--open", "open_browser", is_flag=True, help="Open it in your browser.")
 def main(
     *,
@@ -31,6 +36,7 @@ def main(
     host: str,
     port: int,
     expose: bool,
+    operate: bool,
     open_browser: bool,
 ) -> None:
     """Show an event store's history in the browser."""
@@ -43,6 +49,8 @@ def main(
             host=host,
             port=port,
             expose=expose,
+            # The demo's store is nobody's but the demo's.
+            operate=operate or (demo and not expose),
             open_browser=open_browser,
         )
     except EventStoreError as error:

@@ -3,7 +3,7 @@
 import gc
 import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from store.application import Hindsight
 from store.domain import Domains
 from store.errors import EventStoreError
 from store.metrics import CONTENT_TYPE, of_process
+from store.settings import Settings
 from store.sources import EventSource
+from store.work import working
 
 MAIN_SCRIPT = Path(__file__).with_name("main.py")
 PAGES = ["timeline", "replay", "diff", "monitoring"]
@@ -55,6 +57,14 @@ WARM_IMPORTS = [
     "dashboard.component",
     "streamlit.components.v2",
 ]
+
+
+def _workers(operator: Hindsight | None) -> AbstractContextManager[None]:
+    if operator is None:
+        return nullcontext()
+    publisher = operator.publisher() if Settings.from_environment().relay else None
+    relay = None if publisher is None else operator.relay(publisher)
+    return working(operator, relay=relay)
 
 
 class SecurityHeaders:
@@ -113,11 +123,12 @@ def create_app(
     domains: Domains | None = None,
     file: str | None = None,
     store: Hindsight | None = None,
+    operator: Hindsight | None = None,
 ) -> st.App:
     """The dashboard over `source`, answering only requests that name one of `allowed_hosts`.
 
-    States are folded by `domains`, by default by no domain's code. For `file` and `store` see
-    `resources.shared`.
+    States are folded by `domains`, by default by no domain's code. For `file`, `store` and
+    `operator` see `resources.shared`; where there is an operator, its workers run, too.
     """
 
     @asynccontextmanager
@@ -128,7 +139,10 @@ def create_app(
         # objects, 2 ms over what is left after this.
         gc.collect()
         gc.freeze()
-        with resources.shared(source, domains or Domains(), file=file, store=store):
+        shared = resources.shared(
+            source, domains or Domains(), file=file, store=store, operator=operator
+        )
+        with shared, _workers(operator):
             yield {}
 
     return st.App(

@@ -20,6 +20,7 @@ class _Shared(Struct, frozen=True, kw_only=True):
     domains: Domains
     file: str | None
     store: Hindsight | None
+    operator: Hindsight | None
     activity: Activity
     outlines: Outlines
     states: States
@@ -37,11 +38,13 @@ def shared(
     *,
     file: str | None = None,
     store: Hindsight | None = None,
+    operator: Hindsight | None = None,
 ) -> Iterator[None]:
     """Let the pages read `source`, read and folded by `domains`, within the block.
 
     `file` is where the source lies, if it is an event file. `store` is whose log it is; it is
-    nobody's if it is such a file or a table of another system.
+    nobody's if it is such a file or a table of another system. `operator` is that store once more,
+    opened to be written to; without one nothing can be done to it.
     """
     repository = Repository(source, domains)
     now = _Shared(
@@ -49,6 +52,7 @@ def shared(
         domains=domains,
         file=file,
         store=store,
+        operator=operator,
         activity=Activity(source),
         outlines=Outlines(source),
         states=States(source, repository),
@@ -81,6 +85,11 @@ def file() -> str | None:
 def store() -> Hindsight | None:
     """The store whose log is served, None where the events are kept elsewhere."""
     return _shared[-1].store
+
+
+def operator() -> Hindsight | None:
+    """The store as operations write to it, None where they are not allowed."""
+    return _shared[-1].operator
 
 
 def repository() -> Repository:

@@ -4,13 +4,14 @@ import ipaddress
 import socket
 import threading
 import webbrowser
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from dashboard.app import create_app
-from store.application import opened
+from store.application import Hindsight, opened
 from store.domain import Domains
 from store.errors import EventStoreError
 
@@ -29,15 +30,17 @@ def serve(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     expose: bool = False,
+    operate: bool = False,
     open_browser: bool = False,
 ) -> None:
     """Show the store, event file or table `source`, folded by `domains`, until told to stop.
 
-    `port` 0 takes any free one. There is no login yet, so only a loopback `host` is served
-    unless `expose` is set.
+    With `operate` the store is opened to be written to, too: by workers in this process, and by who
+    operates it. `port` 0 takes any free one. There is no login yet, so only a loopback `host` is
+    served unless `expose` is set, and nobody else may operate.
 
     Raises:
-        CannotServe: the address is not loopback, or not free.
+        CannotServe: the address is not loopback, or not free, or nobody may operate there.
         EventStoreError: the source cannot be opened.
     """
     if not (expose or is_loopback(host)):
@@ -45,19 +48,43 @@ def serve(
             f"{host} is reachable from other machines and the dashboard has no login yet; "
             f"use 127.0.0.1, or --expose to let everybody read it"
         )
-    with opened(source) as found, closing(listen(host, port)) as listener:
+    if expose and operate:
+        raise CannotServe("--expose with --operate would let everybody operate; there is no login")
+    with (
+        opened(source) as found,
+        _operator(source, domains, operate=operate) as operator,
+        closing(listen(host, port)) as listener,
+    ):
         events, store = found.source, found.store
         if store is not None:
             _ = store.history  # a wrong setting is told before anything is shown
         url = _url(host, listener.getsockname()[1])
         hosts = ["*"] if expose else _names(host)
         file = None if "://" in source else source
-        app = create_app(events, allowed_hosts=hosts, domains=domains, file=file, store=store)
+        app = create_app(
+            events,
+            allowed_hosts=hosts,
+            domains=domains,
+            file=file,
+            store=store,
+            operator=operator,
+        )
         print(f"Hindsight shows {events.info.name} on {url} (Ctrl-C stops it)", flush=True)  # noqa: T201 - the command's answer
         if open_browser:
             # The socket listens already: the browser waits until the application answers.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         _run(app, listener)
+
+
+@contextmanager
+def _operator(source: str, domains: Domains | None, *, operate: bool) -> Iterator[Hindsight | None]:
+    if not operate:
+        yield None
+        return
+    if "://" not in source:
+        raise CannotServe(f"{source}: an event file cannot be operated on; leave --operate away")
+    with Hindsight(source, domain=domains) as operator:
+        yield operator
 
 
 def is_loopback(host: str) -> bool:

@@ -20,8 +20,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `snapshots` off leaves them alone: loads replay, and none is taken. `cache` off keeps nothing at
     hand; `redis_url` is where processes keep it together. `outbox` off publishes nothing of what is
     appended meanwhile; `dead_letters` says whether later events of an aggregate wait for one that
-    could not be published, or skip it. `metrics_folder` is where
-    the processes of a service keep their metrics together.
+    could not be published, or skip it. `relay` off has workers publish nothing. `metrics_folder` is
+    where the processes of a service keep their metrics together.
     """
 
     url: str = DEFAULT_URL
@@ -33,6 +33,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     outbox: bool = True
     dead_letters: Literal["hold", "skip"] = "hold"
+    relay: bool = True
     metrics_folder: str | None = None
 
     @classmethod
@@ -51,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             cache=_switch(environment, "EVENT_STORE_CACHE"),
             redis_url=environment.get("EVENT_STORE_REDIS_URL") or None,
             outbox=_switch(environment, "EVENT_STORE_OUTBOX"),
+            relay=_switch(environment, "EVENT_STORE_RELAY"),
             dead_letters=_dead_letters(environment.get("EVENT_STORE_DEAD_LETTERS") or "hold"),
             # The name is prometheus_client's, which reads it when it is imported.
             metrics_folder=environment.get("PROMETHEUS_MULTIPROC_DIR") or None,

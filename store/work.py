@@ -1,15 +1,22 @@
 """The work that no request waits for; any number of processes may do it at once."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from msgspec import Struct
 
 from store.application import Hindsight
 from store.errors import EventStoreError, NotFound
+from store.outbox import Relay, Relayed
 from store.verification import Finding, verify
 
+_log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds until a database that was away is asked again."""
 POLL = 1.0
 """Seconds between two looks at what was appended."""
 CHECKED = 10
@@ -77,6 +84,82 @@ def work(
                 report(Done(snapshots=taken, pruned=0))
         position = reached
         stop.wait(poll)
+
+
+def publish_due(relay: Relay, report: Callable[[Relayed], None]) -> None:
+    """Publish until nothing is due; `report` hears of what was."""
+    while (relayed := relay.once()).claimed:
+        report(relayed)
+
+
+@contextmanager
+def relaying(
+    relay: Relay | None, stop: threading.Event, report: Callable[[Relayed], None]
+) -> Iterator[None]:
+    """Publish in a thread until the block ends; what is under way is finished.
+
+    `stop` is set where that thread ends by itself, and its error raised at the end.
+    """
+    if relay is None:
+        yield
+        return
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            relay.run(stop, report=report)
+        except BaseException as error:  # noqa: BLE001 (raised again in the thread that waits)
+            failed.append(error)
+        finally:
+            stop.set()
+
+    thread = threading.Thread(target=run, name="hindsight-relay")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def working(store: Hindsight, *, relay: Relay | None) -> Iterator[None]:
+    """Do all of it in threads until the block ends; what went wrong is logged."""
+    stop = threading.Event()
+
+    def keep_working() -> None:
+        while not stop.is_set():
+            try:
+                work(store, stop=stop, report=_log_done)
+            except EventStoreError as error:
+                _log.warning("workers wait for the database: %s", error)
+                stop.wait(RETRY)
+
+    thread = threading.Thread(target=keep_working, name="hindsight-work")
+    thread.start()
+    try:
+        with relaying(relay, stop, log_dead):
+            yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def log_dead(relayed: Relayed) -> None:
+    """Log what was given up."""
+    for dead in relayed.dead:
+        why = (dead.error or "").strip().rpartition("\n")[2]
+        _log.error("dead letter: %s version %d: %s", dead.aggregate_id, dead.version, why)
+
+
+def _log_done(done: Done) -> None:
+    for failure in done.snapshots.failures:
+        _log.error("%s", failure)
+    for finding in done.drift:
+        where = f"{finding.aggregate_id} version {finding.version}"
+        _log.error("drift: %s: %s", where, finding.explanation)
 
 
 def _take(store: Hindsight, aggregate_ids: Iterable[str], progress: Callable[[int], None]) -> Taken:

@@ -1,8 +1,8 @@
 """A service's users: a domain to copy. The store is given it as `users:domain`.
 
 `events` holds what happens, `upcasters` how that was stored before, `state` what follows from it,
-`commands` the rules. All is pure, so `store.testing` tests it without a database. `sample` makes
-activity to look at.
+`commands` the rules. All is pure, so `store.testing` tests it without a database. `notifications`
+says by mail what has happened, once it is stored. `sample` makes activity to look at.
 """
 
 from store import Aggregate, Domain
@@ -26,6 +26,7 @@ from users.events import (
     ProfileUpdated,
     UserCreated,
 )
+from users.notifications import HANDLERS
 from users.sample import sample
 from users.state import User, apply
 from users.upcasters import UPCASTERS
@@ -66,4 +67,4 @@ user = Aggregate(
     ],
 )
 
-domain = Domain("users", aggregates=[user], sample=sample)
+domain = Domain("users", aggregates=[user], handlers=HANDLERS, sample=sample)

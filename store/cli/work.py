@@ -9,7 +9,9 @@ from store.application import Hindsight
 from store.cli.columns import shown
 from store.cli.program import domain_option, store_option
 from store.domain import Domains
-from store.work import Done, work_once
+from store.outbox import Relayed
+from store.settings import Settings
+from store.work import Done, publish_due, relaying, work_once
 from store.work import work as keep_working
 
 
@@ -18,11 +20,12 @@ from store.work import work as keep_working
 @domain_option
 @store_option()
 def work(*, url: str, domains: Domains, once: bool) -> None:
-    """Do the work that no request waits for, until told to stop: take snapshots that are due.
+    """Do the work that no request waits for, until told to stop.
 
-    Commands take their own; this is for other appends and imports. Snapshots of folds that no
-    process has had for 7 days are removed, and those taken last are compared with full replays,
-    each hour. Any number of workers may run.
+    What was appended is brought to the handlers of the domain (EVENT_STORE_RELAY=off leaves that to
+    others), and snapshots that are due are taken: commands take their own, this is for other
+    appends and imports. Snapshots of folds that no process has had for 7 days are removed, and
+    those taken last are compared with full replays, each hour. Any number of workers may run.
 
     \b
     Examples:
@@ -32,14 +35,27 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     if not domains.domains:
         raise click.UsageError("no domain named; give --domain MODULE:NAME or EVENT_STORE_DOMAIN")
     with Hindsight(url, domain=domains) as store:
+        publisher = store.publisher() if Settings.from_environment().relay else None
+        relay = None if publisher is None else store.relay(publisher)
         if once:
+            if relay is not None:
+                publish_due(relay, _report_dead)
             _report(work_once(store))
             return
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        click.echo(shown(f"working on {store.info.name} (Ctrl-C stops it)"))
-        keep_working(store, stop=stop, report=_report)
+        told = "publishing nothing" if publisher is None else f"publishing to {publisher}"
+        click.echo(shown(f"working on {store.info.name}, {told} (Ctrl-C stops it)"))
+        with relaying(relay, stop, _report_dead):
+            keep_working(store, stop=stop, report=_report)
+
+
+def _report_dead(relayed: Relayed) -> None:
+    for dead in relayed.dead:
+        why = (dead.error or "").strip().rpartition("\n")[2]
+        place = f"{dead.aggregate_id} version {dead.version}"
+        click.echo(shown(f"error: dead letter: {place}: {why}"), err=True)
 
 
 def _report(done: Done) -> None:

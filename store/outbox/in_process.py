@@ -30,6 +30,9 @@ class InProcess:
             for event in handler.events:
                 self._handlers[event].append(handler)
 
+    def __str__(self) -> str:
+        return f"handlers {', '.join(handler.name for handler in self._domains.handlers)}"
+
     def publish(self, events: Sequence[Event]) -> Mapping[int, Exception]:
         """See `Publisher.publish`."""
         failures: dict[int, Exception] = {}

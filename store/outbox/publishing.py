@@ -29,6 +29,9 @@ class Several:
     def __init__(self, publishers: Sequence[Publisher]) -> None:
         self._publishers = tuple(publishers)
 
+    def __str__(self) -> str:
+        return " and ".join(map(str, self._publishers))
+
     def publish(self, events: Sequence[Event]) -> Mapping[int, Exception]:
         """See `Publisher.publish`."""
         failures: dict[int, Exception] = {}

@@ -74,6 +74,18 @@ def test_an_address_others_reach_needs_a_word_of_consent(host: str) -> None:
 
 
 @pytest.mark.slow
+def test_who_is_let_in_from_elsewhere_does_not_operate(tmp_path: Path) -> None:
+    with pytest.raises(CannotServe, match="would let everybody operate"):
+        serve(source=f"sqlite:///{tmp_path / 'store.db'}", expose=True, operate=True)
+
+
+def test_an_event_file_cannot_be_operated_on(tmp_path: Path) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(b"")
+    with pytest.raises(CannotServe, match="an event file cannot be operated on"):
+        serve(source=str(path), operate=True, port=0)
+
+
 def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dashboard", "--source", str(tmp_path / "no.ndjson")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

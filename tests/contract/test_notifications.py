@@ -1,0 +1,166 @@
+"""The mails of the users domain: from commands, through the outbox, to where mail goes."""
+
+import mailbox
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+from store import Hindsight
+from store.outbox import Relay
+from tests.waiting import until
+from users.commands import CreateUser, LockAccount
+
+ADA = CreateUser(
+    username="ada",
+    email="ada@a.example",
+    full_name="Ada Łukasik",
+    password_hash="scrypt:1",  # noqa: S106
+)
+
+
+class MailServer(socketserver.ThreadingTCPServer):
+    """Takes mail as RFC 5321 says, as much of it as smtplib says."""
+
+    allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Session)
+        self.taken: list[Message] = []
+        self.refusing = False
+
+
+class Session(socketserver.StreamRequestHandler):
+    server: MailServer
+
+    def handle(self) -> None:
+        self.say("220 here")
+        while line := self.rfile.readline().strip().upper():
+            if line == b"DATA":
+                self.say("354 go on")
+                text = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.server.taken.append(message_from_bytes(text))
+                self.say("250 taken")
+            elif line == b"QUIT":
+                self.say("221 bye")
+                return
+            elif line.startswith(b"RCPT") and self.server.refusing:
+                self.say("451 the disk is full")
+            else:
+                self.say("250 ok")
+
+    def say(self, line: str) -> None:
+        self.wfile.write(f"{line}\r\n".encode())
+
+
+@pytest.fixture
+def mail_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    with MailServer() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("USERS_MAIL", f"smtp://127.0.0.1:{server.server_address[1]}")
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def users(store_url: str) -> Iterator[Hindsight]:
+    with Hindsight(store_url, domain="users:domain") as store:
+        yield store
+
+
+def relay(store: Hindsight) -> Relay:
+    publisher = store.publisher()
+    assert publisher is not None
+    return store.relay(publisher)
+
+
+def test_who_signs_up_is_welcomed_and_who_is_locked_out_is_told(
+    users: Hindsight, mail_server: MailServer
+) -> None:
+    users.execute("ada", ADA)
+    users.execute("ada", LockAccount(reason="five failed logins"))
+    assert relay(users).once().published == 2
+    welcome, locked = mail_server.taken
+    assert (welcome["To"], welcome["Subject"]) == ("ada@a.example", "Welcome")
+    assert (locked["To"], locked["Subject"]) == ("ada@a.example", "Your account is locked")
+    text = locked.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    assert "Ada Łukasik" in text.decode()
+    assert "five failed logins" in text.decode()
+    ids = [str(event.event_id) for event in users.events("ada")]
+    assert [mail["Message-ID"] for mail in mail_server.taken] == [
+        f"<{each}@users.example>" for each in ids
+    ]
+    assert "scrypt" not in str(welcome)
+
+
+def test_a_mail_that_is_refused_is_sent_later_and_others_are_not_held_up(
+    users: Hindsight, mail_server: MailServer
+) -> None:
+    mail_server.refusing = True
+    users.execute("ada", ADA)
+    working = relay(users)
+    assert working.once().retried == 1
+    [(error,)] = users.database.rows("SELECT last_error FROM outbox", {})
+    assert "the disk is full" in error
+    assert "from handler 'welcome'" in error
+    mail_server.refusing = False
+    with users.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE outbox SET next_attempt_at = NULL")
+    assert working.once().published == 1
+    assert [mail["To"] for mail in mail_server.taken] == ["ada@a.example"]
+
+
+def test_without_a_server_mail_goes_to_a_maildir_and_once_more_changes_nothing(
+    users: Hindsight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USERS_MAIL", str(tmp_path / "mail"))
+    users.execute("ada", ADA)
+    for _ in range(2):
+        assert relay(users).once().published == 1
+        with users.database.transaction() as connection:
+            connection.exec_driver_sql("UPDATE outbox SET status = 'pending', open = true")
+    [mail] = mailbox.Maildir(tmp_path / "mail")
+    assert (mail["To"], mail["Subject"]) == ("ada@a.example", "Welcome")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "returned"),
+    [
+        (["-m", "store", "work", "--domain", "users:domain", "--url"], 0),
+        (
+            ["-m", "dashboard", "--operate", "--domain", "users:domain", "--port", "0", "--source"],
+            -signal.SIGTERM,
+        ),
+    ],
+    ids=["work", "dashboard"],
+)
+def test_a_worker_publishes_until_it_is_told_to_stop(
+    users: Hindsight, store_url: str, mail_server: MailServer, command: list[str], returned: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, *command, store_url],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        greeting = process.stdout.readline()
+        assert "publishing to handlers welcome, notify_of_lock" in greeting or "shows" in greeting
+        users.execute("ada", ADA)
+        until(lambda: mail_server.taken)
+        users.execute("ada", LockAccount(reason="asked for"))
+        until(lambda: len(mail_server.taken) == 2)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (returned, "")
