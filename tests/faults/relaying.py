@@ -1,0 +1,58 @@
+"""A relay as a process of its own, which publishes to a file that outlives it.
+
+Each event is a line of the file, written at once: its aggregate, version, and the relay's process.
+Told so, it kills itself once it has published so many batches, before it can tell the database.
+An aggregate named `poisoned` cannot be published.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+
+from store import Hindsight
+from store.outbox import Relay
+from store.records import Event
+
+LEASE = 0.5
+POISONED = "poisoned"
+
+
+class Refused(Exception):
+    """It is poisoned."""
+
+
+class ToFile:
+    """Publishes to a file. See `Publisher`."""
+
+    def __init__(self, path: str, kill_behind: int) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._kill_behind = kill_behind
+        self._batches = 0
+
+    def publish(self, events: Sequence[Event]) -> Mapping[int, Exception]:
+        failures: dict[int, Exception] = {}
+        for event in events:
+            if event.aggregate_id == POISONED:
+                failures[event.position] = Refused("not today")
+                continue
+            line = f"{event.aggregate_id} {event.version} {os.getpid()}\n"
+            os.write(self._file, line.encode())
+        self._batches += 1
+        if self._batches == self._kill_behind:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return failures
+
+
+def main() -> None:
+    url, path, kill_behind = sys.argv[1:]
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with Hindsight(url) as store:
+        publisher = ToFile(path, int(kill_behind))
+        Relay(store.database, publisher, lease=LEASE, heads=5, run=5).run(stop, poll=0.1)
+
+
+if __name__ == "__main__":
+    main()
