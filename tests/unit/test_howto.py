@@ -118,6 +118,25 @@ def test_an_event_changes_as_the_page_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_appended_comes_to_handlers_as_the_page_says(tmp_path: Path) -> None:
+    text = page("outbox.md")
+    [(name, content)] = _FILE.findall(text)
+    (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 4
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
+        assert (done.returncode, done.stdout) == (0, each.printed)
+    code = _PYTHON.findall(text)[-1]
+    append = ["order", "o-2", "Ordered", "--data", '{"item": "pot"}', "--expected", "none"]
+    exported = dict(typed[-1].exported)
+    assert run(tmp_path, "hindsight", "append", *append, **exported).returncode == 0
+    assert run(tmp_path, "python", "-c", code, **exported).stdout == (
+        "o-2 gets pot Order(items=('pot',))\nOrdered b'{\"item\":\"pot\"}'\n"
+    )
+
+
+@pytest.mark.slow
 def test_a_question_is_answered_as_the_page_says(tmp_path: Path) -> None:
     text = page("bisect.md")
     [(name, content)] = _FILE.findall(text)
