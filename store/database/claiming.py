@@ -53,8 +53,9 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
 
 # Aggregates are stepped through by the index of what is open, so what it costs does not grow with
-# what waits behind a head, nor with what was published. A head that was tried before goes alone:
-# where a relay died with several, the one that killed it is found.
+# what waits behind a head, nor with what was published. What was with a relay that did not come
+# back is suspected to have killed it, and claimed with nothing beside it: so the one that does is
+# found, and no other is given up for it.
 _CLAIM = """
     WITH RECURSIVE waiting (aggregate_id) AS (
         SELECT min(aggregate_id) FROM outbox WHERE open AND aggregate_id > {after}
@@ -65,7 +66,7 @@ _CLAIM = """
         )
         FROM waiting w WHERE w.aggregate_id IS NOT NULL
     ), heads AS (
-        SELECT o.aggregate_id, o.version, o.attempts
+        SELECT o.aggregate_id, o.version, o.attempts, o.lease IS NOT NULL AS suspected
         FROM waiting w JOIN outbox o ON o.aggregate_id = w.aggregate_id AND o.version = (
             SELECT min(p.version) FROM outbox p WHERE p.open AND p.aggregate_id = w.aggregate_id
         )
@@ -73,9 +74,15 @@ _CLAIM = """
         AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= {now})
         AND (o.leased_until IS NULL OR o.leased_until <= {now})
         LIMIT {heads} {lock}
+    ), chosen AS (
+        SELECT aggregate_id, version, attempts FROM heads h
+        WHERE aggregate_id = (SELECT min(aggregate_id) FROM heads)
+        OR NOT EXISTS (
+            SELECT 1 FROM heads s WHERE s.suspected AND s.aggregate_id <= h.aggregate_id
+        )
     ), runs AS (
         SELECT o.aggregate_id, o.version
-        FROM heads h JOIN outbox o ON o.aggregate_id = h.aggregate_id
+        FROM chosen h JOIN outbox o ON o.aggregate_id = h.aggregate_id
         AND o.version >= h.version AND o.version < coalesce(
             (
                 SELECT min(p.version) FROM outbox p

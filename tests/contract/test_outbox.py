@@ -345,6 +345,34 @@ def test_what_was_in_flight_with_one_that_died_goes_one_by_one(
     assert [working.once().claimed for _ in range(5)] == [1, 1, 1, 1, 0]
 
 
+def test_who_dies_again_and_again_takes_nothing_else_with_it(
+    store: Hindsight, relay: Callable[..., Relay], clock: Clock
+) -> None:
+    """Every relay that gets to publish c dies; or they die of something else at the first try."""
+    for name in "abcd":
+        put(store, name, "Made", "Named")
+    with pytest.raises(Killed):
+        relay(Recording(meanwhile=die)).once()
+    publisher = Recording(meanwhile=lambda event: event.aggregate_id == "c" and die())
+    for _ in range(20):
+        clock.pass_by(31)
+        working = relay(publisher)
+        try:
+            until_nothing_is_due(working)
+        except Killed:
+            put(store, "e", "Made")
+    assert [row for row in records(store, "status", "attempts") if row[0] != "e"] == [
+        ("a", 1, "published", 2),
+        ("a", 2, "published", 2),
+        ("b", 1, "published", 2),
+        ("b", 2, "published", 2),
+        ("c", 1, "failed", 4),
+        ("c", 2, "pending", 1),
+        ("d", 1, "published", 2),
+        ("d", 2, "published", 2),
+    ]
+
+
 def test_one_that_was_not_tried_does_not_take_with_it_one_that_was(
     store: Hindsight, relay: Callable[..., Relay], clock: Clock
 ) -> None:

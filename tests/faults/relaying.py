@@ -6,6 +6,7 @@ An aggregate named `poisoned` cannot be published.
 """
 
 import os
+import random
 import signal
 import sys
 import threading
@@ -39,7 +40,9 @@ class ToFile:
                 continue
             line = f"{event.aggregate_id} {event.version} {os.getpid()}\n"
             os.write(self._file, line.encode())
-        self._batches += 1
+        # A single event may have been with one that died before. To kill each of its relays is to
+        # ask for a dead letter; a few of them are killed.
+        self._batches += len(events) > 1 or random.random() < 0.1
         if self._batches == self._kill_behind:
             os.kill(os.getpid(), signal.SIGKILL)
         return failures

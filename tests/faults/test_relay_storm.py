@@ -133,7 +133,7 @@ def test_a_relay_killed_between_sending_and_settling_loses_nothing(
                 name = f"a{chosen.randrange(AGGREGATES)}"
                 events = [NewEvent("Written", {"n": n}) for n in range(chosen.randint(1, 4))]
                 store.append("thing", name, events, expected=any_())
-            process = relay(url, sink, kill_behind=chosen.randint(2, 6))
+            process = relay(url, sink, kill_behind=chosen.randint(1, 4))
             assert process.wait(60) == -signal.SIGKILL
             killed += 1
         last = relay(url, sink)
