@@ -36,6 +36,7 @@ from store.log import Clock, EventLog
 from store.metric_history import MetricHistory
 from store.metrics import Held, Metrics, of_process
 from store.outbox import InProcess, Publisher, Relay
+from store.outbox.records import Outbox
 from store.outbox.waking import Waker
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
@@ -221,6 +222,7 @@ class Hindsight:
         )
         told = TellingLog(log, tell)
         self.conflicts = ConflictLog(self.database)
+        self.outbox = Outbox(self.database)
         self.append = told.append
         self.append_all = told.append_all
         self.load = self.repository.load

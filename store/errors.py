@@ -22,8 +22,10 @@ EventStoreError
 ├── NotFound(LookupError)
 │   ├── AggregateNotFound
 │   ├── VersionNotFound
+│   ├── RecordNotFound                  no such record in the outbox
 │   ├── SnapshotNotFound                no snapshot of this code's fold that can be read
 │   └── NoEventYet                      the aggregate exists, but not by the time asked for
+├── RecordRefused                       a record of the outbox that is not to be changed like that
 ├── InvalidSetting(ValueError)          the environment says what cannot be; names the variable
 ├── InvalidDomain(ValueError)           a service's declaration that does not fit; names the place
 ├── CommandRejected                     a rule of the domain forbids the command
@@ -200,6 +202,25 @@ class SnapshotNotFound(NotFound):
         why = f": it is ignored, {reason}" if reason else " of this code's fold"
         super().__init__(f"no snapshot of {aggregate_id!r}{why}")
         self.aggregate_id = aggregate_id
+        self.reason = reason
+
+
+class RecordNotFound(NotFound):
+    """The outbox has no record of the event: it never had, or it was published and trimmed."""
+
+    def __init__(self, aggregate_id: str, version: int) -> None:
+        super().__init__(f"the outbox has no record of {aggregate_id!r} version {version}")
+        self.aggregate_id = aggregate_id
+        self.version = version
+
+
+class RecordRefused(EventStoreError):
+    """A record of the outbox cannot be redriven or skipped as it is; the message says why."""
+
+    def __init__(self, *, aggregate_id: str, version: int, reason: str) -> None:
+        super().__init__(f"{aggregate_id!r} version {version}: {reason}")
+        self.aggregate_id = aggregate_id
+        self.version = version
         self.reason = reason
 
 

@@ -196,7 +196,21 @@ def _define_outbox(metadata: MetaData) -> None:
         Column("leased_until", Moment),
         Index("outbox_open_idx", "aggregate_id", "version", **only(is_open)),
         Index("outbox_failed_idx", "aggregate_id", "version", **only(status == "failed")),
+        Index("outbox_skipped_idx", "aggregate_id", "version", **only(status == "skipped")),
         Index("outbox_finished_at_idx", "finished_at", **only(status == "published")),
+    )
+    Table(
+        "operations",
+        metadata,
+        Column("id", _POSITION, Identity(always=True), primary_key=True),
+        Column("occurred_at", Moment, nullable=False),
+        Column("actor", Text, nullable=False),
+        Column("action", Text, nullable=False),
+        Column("aggregate_id", _ID, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("reason", Text, nullable=False),
+        Index(None, "aggregate_id", "id"),
+        sqlite_autoincrement=True,
     )
 
 

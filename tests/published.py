@@ -3,6 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+from sqlalchemy import text
+
+from store import Hindsight
+from store.outbox import ATTEMPTS, OnDeadLetter, Relay
 from store.records import Event
 
 Fails = Callable[[Event], bool]
@@ -47,3 +51,22 @@ class Recording:
         for event in self.events:
             found[event.aggregate_id].append(event.version)
         return dict(found)
+
+
+def relay_all(
+    store: Hindsight,
+    *,
+    dead: Mapping[str, int] | None = None,
+    on_dead_letter: OnDeadLetter = "hold",
+) -> None:
+    """Publish what is due, but for one version of some aggregates: those become dead letters."""
+    failing = set((dead or {}).items())
+    last = "UPDATE outbox SET attempts = :made WHERE aggregate_id = :id AND version = :version"
+    with store.database.transaction() as connection:
+        for aggregate_id, version in failing:
+            made = {"made": ATTEMPTS - 1, "id": aggregate_id, "version": version}
+            connection.execute(text(last), made)
+    publisher = Recording(lambda event: (event.aggregate_id, event.version) in failing)
+    relay = Relay(store.database, publisher, on_dead_letter=on_dead_letter)
+    while relay.once().claimed:
+        pass

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, MetaData, Select
+from sqlalchemy import Connection, Engine, MetaData, Select, TextualSelect
 
 from store.database.batch import Batch, Inserted, Refused
 from store.database.claiming import Claim, Claimed, Settlement
@@ -36,6 +36,8 @@ class Database(Protocol):
     connections: Connections
     is_remote: bool
     """Whether a statement waits for another process, so that one is better than two."""
+    now: str
+    """SQL for the time as the database's clock tells it."""
     tables: MetaData
     event_columns: str
     """The select list of rows that `event` reads."""
@@ -66,7 +68,7 @@ class Database(Protocol):
         """Run one query, in the caller's transaction or alone; no connection is held after it."""
         ...
 
-    def select(self, statement: Select[Any]) -> list[Row]:
+    def select(self, statement: Select[Any] | TextualSelect) -> list[Row]:
         """Run one query that is not hot."""
         ...
 

@@ -14,7 +14,7 @@ import psycopg
 from msgspec.structs import asdict
 from psycopg import errors as pg
 from psycopg.rows import TupleRow, tuple_row
-from sqlalchemy import URL, Connection, Select, create_engine
+from sqlalchemy import URL, Connection, Select, TextualSelect, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -125,6 +125,7 @@ class PostgreSQL:
     """See `Database`."""
 
     is_remote = True
+    now = "statement_timestamp()"
     event_columns = _EVENT_COLUMNS
 
     def __init__(self, url: URL, *, read_only: bool, time_limit: float | None) -> None:
@@ -182,7 +183,7 @@ class PostgreSQL:
 
         return self._read_again_if_lost(lambda: self._run(run))
 
-    def select(self, statement: Select[Any]) -> list[TupleRow]:
+    def select(self, statement: Select[Any] | TextualSelect) -> list[TupleRow]:
         def run() -> list[TupleRow]:
             try:
                 with self.connections.connect() as connection:

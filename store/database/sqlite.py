@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from msgspec import json
-from sqlalchemy import URL, Connection, Select, create_engine
+from sqlalchemy import URL, Connection, Select, TextualSelect, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -92,6 +92,8 @@ class SQLite:
     """See `Database`."""
 
     is_remote = False
+    # It tells milliseconds; times have a fixed width.
+    now = "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')"
     event_columns = (
         "position, version, occurred_at, recorded_at, event_id, event_version, aggregate_id,"
         " aggregate_type, event_type, CAST(data AS BLOB), CAST(metadata AS BLOB), correlation_id,"
@@ -150,7 +152,7 @@ class SQLite:
             lambda driver: _patiently(lambda: driver.execute(sql, parameters).fetchall())
         )
 
-    def select(self, statement: Select[Any]) -> list[tuple[Any, ...]]:
+    def select(self, statement: Select[Any] | TextualSelect) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
             with self.connections.connect() as connection:
                 return [tuple(row) for row in connection.execute(statement)]

@@ -101,6 +101,7 @@ def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) ->
         "conflicts",
         "metric_samples",
         "outbox",
+        "operations",
         "store_info",
     ],
 )

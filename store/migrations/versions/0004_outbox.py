@@ -52,7 +52,21 @@ POSTGRESQL = (
     """,
     "CREATE INDEX outbox_open_idx ON outbox (aggregate_id, version) WHERE open",
     "CREATE INDEX outbox_failed_idx ON outbox (aggregate_id, version) WHERE status = 'failed'",
+    "CREATE INDEX outbox_skipped_idx ON outbox (aggregate_id, version) WHERE status = 'skipped'",
     "CREATE INDEX outbox_finished_at_idx ON outbox (finished_at) WHERE status = 'published'",
+    """
+    CREATE TABLE operations (
+        id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+        occurred_at timestamptz NOT NULL,
+        actor text NOT NULL,
+        action text NOT NULL,
+        aggregate_id text COLLATE "C" NOT NULL,
+        version bigint NOT NULL,
+        reason text NOT NULL,
+        CONSTRAINT operations_pkey PRIMARY KEY (id)
+    )
+    """,
+    "CREATE INDEX operations_aggregate_id_id_idx ON operations (aggregate_id, id)",
     "DROP FUNCTION append_events",
     _APPEND_AND_NOTE,
     # Who reads events may see what became of them; who appends, and who relays, writes here.
@@ -66,7 +80,7 @@ POSTGRESQL = (
             WHERE table_schema = current_schema() AND table_name = 'events'
             AND privilege_type = 'SELECT' AND grantee NOT IN ('PUBLIC', current_user)
         LOOP
-            EXECUTE format('GRANT SELECT ON TABLE outbox TO %I', v_role);
+            EXECUTE format('GRANT SELECT ON TABLE outbox, operations TO %I', v_role);
         END LOOP;
         FOR v_role IN
             SELECT DISTINCT grantee FROM information_schema.role_table_grants
@@ -74,6 +88,7 @@ POSTGRESQL = (
             AND privilege_type = 'INSERT' AND grantee NOT IN ('PUBLIC', current_user)
         LOOP
             EXECUTE format('GRANT INSERT, UPDATE, DELETE ON TABLE outbox TO %I', v_role);
+            EXECUTE format('GRANT INSERT ON TABLE operations TO %I', v_role);
             EXECUTE format('GRANT EXECUTE ON FUNCTION append_events TO %I', v_role);
         END LOOP;
     END
@@ -104,7 +119,20 @@ SQLITE = (
     """,
     "CREATE INDEX outbox_open_idx ON outbox (aggregate_id, version) WHERE open",
     "CREATE INDEX outbox_failed_idx ON outbox (aggregate_id, version) WHERE status = 'failed'",
+    "CREATE INDEX outbox_skipped_idx ON outbox (aggregate_id, version) WHERE status = 'skipped'",
     "CREATE INDEX outbox_finished_at_idx ON outbox (finished_at) WHERE status = 'published'",
+    """
+    CREATE TABLE operations (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        occurred_at VARCHAR(27) NOT NULL,
+        actor TEXT NOT NULL,
+        action TEXT NOT NULL,
+        aggregate_id TEXT NOT NULL,
+        version BIGINT NOT NULL,
+        reason TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX operations_aggregate_id_id_idx ON operations (aggregate_id, id)",
 )
 
 
@@ -118,4 +146,5 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION append_events")
         op.execute(sa.text(_APPEND.replace(":", r"\:")))
+    op.execute("DROP TABLE operations")
     op.execute("DROP TABLE outbox")
