@@ -353,7 +353,7 @@ def test_who_dies_again_and_again_takes_nothing_else_with_it(
         put(store, name, "Made", "Named")
     with pytest.raises(Killed):
         relay(Recording(meanwhile=die)).once()
-    publisher = Recording(meanwhile=lambda event: event.aggregate_id == "c" and die())
+    publisher = Recording(meanwhile=lambda event: die() if event.aggregate_id == "c" else None)
     for _ in range(20):
         clock.pass_by(31)
         working = relay(publisher)

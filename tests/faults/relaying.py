@@ -43,7 +43,7 @@ class ToFile:
         # A single event may have been with one that died before. To kill each of its relays is to
         # ask for a dead letter; a few of them are killed.
         self._batches += len(events) > 1 or random.random() < 0.1
-        if self._batches == self._kill_behind:
+        if self._kill_behind and self._batches == self._kill_behind:
             os.kill(os.getpid(), signal.SIGKILL)
         return failures
 
