@@ -15,7 +15,7 @@ EventStoreError
 ├── StoreUnavailable                    the database cannot be reached
 │   └── StatementTimeout                a statement took longer than it may
 ├── MetricsUnavailable                  who keeps the metrics does not answer
-├── RedisUnavailable                    Redis does not answer who looks after the cache
+├── RedisUnavailable                    Redis does not answer, or refuses
 ├── SchemaError                         the database's schema does not fit this code
 │   └── NoStore                         there is none
 ├── AccessDenied                        the database role may not do this
@@ -152,7 +152,7 @@ class StatementTimeout(StoreUnavailable):
 
 
 class RedisUnavailable(EventStoreError):
-    """Redis does not answer who looks after the cache; who only uses it goes on without."""
+    """Redis does not answer, or refuses; who only uses the cache goes on without."""
 
 
 class MetricsUnavailable(EventStoreError):

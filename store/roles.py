@@ -15,7 +15,7 @@ GRANTS = (
     "SELECT, INSERT, UPDATE ON TABLE aggregates",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds, outbox",
     "SELECT, INSERT ON TABLE operations",
-    "SELECT, INSERT, DELETE ON TABLE conflicts",
+    "SELECT, INSERT, DELETE ON TABLE conflicts, inbox",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE metric_samples",
     f"SELECT ON TABLE store_info, {VERSION_TABLE}",
     # Followers ask for the last position drawn; drawing one takes no right on an identity.

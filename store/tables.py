@@ -120,6 +120,15 @@ def define(*, position_is_key: bool) -> MetaData:
     _define_watching(metadata)
     _define_outbox(metadata)
     Table(
+        "inbox",
+        metadata,
+        Column("consumer", Text, primary_key=True),
+        Column("aggregate_id", _ID, primary_key=True),
+        Column("version", BigInteger, primary_key=True, autoincrement=False),
+        Column("handled_at", Moment, nullable=False),
+        Index(None, "handled_at", postgresql_using="brin"),
+    )
+    Table(
         "store_info",
         metadata,
         Column("id", Integer, primary_key=True, autoincrement=False),

@@ -102,6 +102,7 @@ def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) ->
         "metric_samples",
         "outbox",
         "operations",
+        "inbox",
         "store_info",
     ],
 )

@@ -1,4 +1,4 @@
-"""The outbox: what is to be published, written with the events."""
+"""The outbox: what is to be published, written with the events; and what consumers have handled."""
 
 import importlib
 
@@ -67,6 +67,16 @@ POSTGRESQL = (
     )
     """,
     "CREATE INDEX operations_aggregate_id_id_idx ON operations (aggregate_id, id)",
+    """
+    CREATE TABLE inbox (
+        consumer text NOT NULL,
+        aggregate_id text COLLATE "C" NOT NULL,
+        version bigint NOT NULL,
+        handled_at timestamptz NOT NULL,
+        CONSTRAINT inbox_pkey PRIMARY KEY (consumer, aggregate_id, version)
+    )
+    """,
+    "CREATE INDEX inbox_handled_at_idx ON inbox USING brin (handled_at)",
     "DROP FUNCTION append_events",
     _APPEND_AND_NOTE,
     # Who reads events may see what became of them; who appends, and who relays, writes here.
@@ -80,7 +90,7 @@ POSTGRESQL = (
             WHERE table_schema = current_schema() AND table_name = 'events'
             AND privilege_type = 'SELECT' AND grantee NOT IN ('PUBLIC', current_user)
         LOOP
-            EXECUTE format('GRANT SELECT ON TABLE outbox, operations TO %I', v_role);
+            EXECUTE format('GRANT SELECT ON TABLE outbox, operations, inbox TO %I', v_role);
         END LOOP;
         FOR v_role IN
             SELECT DISTINCT grantee FROM information_schema.role_table_grants
@@ -89,6 +99,7 @@ POSTGRESQL = (
         LOOP
             EXECUTE format('GRANT INSERT, UPDATE, DELETE ON TABLE outbox TO %I', v_role);
             EXECUTE format('GRANT INSERT ON TABLE operations TO %I', v_role);
+            EXECUTE format('GRANT INSERT, DELETE ON TABLE inbox TO %I', v_role);
             EXECUTE format('GRANT EXECUTE ON FUNCTION append_events TO %I', v_role);
         END LOOP;
     END
@@ -133,6 +144,16 @@ SQLITE = (
     )
     """,
     "CREATE INDEX operations_aggregate_id_id_idx ON operations (aggregate_id, id)",
+    """
+    CREATE TABLE inbox (
+        consumer TEXT NOT NULL,
+        aggregate_id TEXT NOT NULL,
+        version BIGINT NOT NULL,
+        handled_at VARCHAR(27) NOT NULL,
+        CONSTRAINT inbox_pkey PRIMARY KEY (consumer, aggregate_id, version)
+    )
+    """,
+    "CREATE INDEX inbox_handled_at_idx ON inbox (handled_at)",
 )
 
 
@@ -147,4 +168,5 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION append_events")
         op.execute(sa.text(_APPEND.replace(":", r"\:")))
     op.execute("DROP TABLE operations")
+    op.execute("DROP TABLE inbox")
     op.execute("DROP TABLE outbox")
