@@ -106,13 +106,14 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 
 class _Shard:
-    """A shard in hand: what was read of it and is still to be handled, and the failing first."""
+    """A shard in hand: what was read of it and is still to be handled, and what failed first."""
 
     def __init__(self, number: int, token: int) -> None:
         self.number = number
         self.token = token
         self.entries: deque[Entry] = deque()
         self.newest = b"0-0"
+        self.failing = b""
         self.attempts = 0
         self.retry_at = -inf
         self.error = ""
@@ -120,6 +121,10 @@ class _Shard:
     @property
     def is_waiting(self) -> bool:
         return monotonic() < self.retry_at
+
+    def settle(self) -> None:
+        """What failed did so no more, or is gone."""
+        self.failing, self.attempts, self.retry_at, self.error = b"", 0, -inf, ""
 
 
 class Consumer:
@@ -167,7 +172,7 @@ class Consumer:
         return tuple(
             Held(
                 shard=shard.number,
-                entry_id=shard.entries[0][0].decode(),
+                entry_id=shard.failing.decode(),
                 attempts=shard.attempts,
                 error=shard.error,
             )
@@ -265,6 +270,8 @@ class Consumer:
                 return False
             shard.newest = read[0]
             shard.entries.extend((entry_id, fields) for entry_id, fields in read[1])
+            if not shard.entries or shard.entries[0][0] != shard.failing:
+                shard.settle()
         return bool(shard.entries)
 
     def _handle(self, shard: _Shard) -> bool:
@@ -284,8 +291,9 @@ class Consumer:
         shard.error = f"{type(error).__name__}: {error}"
         delay = _delay_behind(shard.attempts, self._first_delay, self._chance())
         shard.retry_at = monotonic() + delay
-        entry_id = shard.entries[0][0].decode()
-        told = (self._topic.stream(shard.number), entry_id, shard.attempts)
+        shard.failing = shard.entries[0][0]
+        shard.entries.clear()  # read again, for somebody may remove it
+        told = (self._topic.stream(shard.number), shard.failing.decode(), shard.attempts)
         if shard.attempts < ATTEMPTS:
             _log.warning("%s entry %s failed, attempt %d", *told, exc_info=error)
         elif shard.attempts == ATTEMPTS:
@@ -305,8 +313,7 @@ class Consumer:
         if done is None:
             return False
         shard.entries.popleft()
-        shard.attempts = 0
-        shard.retry_at = -inf
+        shard.settle()
         return True
 
     def _run(self, script: str, shard: _Shard, *arguments: str | int) -> Any:

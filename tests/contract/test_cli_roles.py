@@ -18,6 +18,7 @@ from store.cli import hindsight
 from store.errors import AccessDenied, VersionConflict
 from store.metric_history import Window
 from store.metrics import Metrics
+from store.outbox.inbox import Inbox
 from store.verification import verify
 from tests.servers import PostgresServer
 from users.commands import ChangeEmail, CreateUser
@@ -59,6 +60,13 @@ def test_the_role_appends_reads_and_follows(service: Hindsight) -> None:
     assert len(list(service.events("a"))) == 2
     assert service.counts().aggregates == len(service.aggregates().items) == 2
     assert verify(service.log).finding_count == 0
+
+
+def test_the_role_notes_what_it_has_handled_and_forgets_it(service: Hindsight) -> None:
+    [event] = service.append("user", "a", [CREATED], expected=none()).events
+    inbox = Inbox(service.database, "mail", kept=timedelta(0))
+    assert [inbox.handle(event, lambda _: None) for _ in range(2)] == [True, False]
+    assert inbox.trim() == 1
 
 
 def test_the_role_takes_and_uses_snapshots(role: str, postgres_url: str) -> None:

@@ -1,6 +1,7 @@
 """Events go to Redis Streams and come to consumers in order, whatever becomes of either."""
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -193,7 +194,7 @@ def test_a_relay_publishes_in_order_what_consumers_get_in_order(
 ) -> None:
     for _ in range(3):
         for name in ("a", "b", "c"):
-            store.append("thing", name, [NewEvent("Made", {})] * 1, expected=any_())
+            store.append("thing", name, [NewEvent("Made", {})], expected=any_())
     relay = Relay(store.database, bench.publisher())
     while relay.once().claimed:
         pass
@@ -385,7 +386,8 @@ def test_each_further_attempt_waits_longer(bench: Bench, history: History) -> No
     consumer = bench.consumer(refuse, first_delay=0.1, chance=lambda: 1.0)
     delays = []
     for attempt in range(1, 4):
-        until(lambda attempt=attempt: consumer.once() or consumer.counts.failed == attempt)
+        while consumer.counts.failed < attempt:
+            consumer.once()
         [shard] = [each for each in consumer._shards.values() if each.attempts]
         delays.append(shard.retry_at)
     assert delays[1] - delays[0] >= 0.2
@@ -402,6 +404,24 @@ def test_what_is_no_event_holds_its_shard(bench: Bench, history: History) -> Non
     assert held.error == f"{InvalidEvent.__name__}: entry {held.entry_id}: no schemaversion"
 
 
+def test_what_fails_and_is_removed_holds_nothing(bench: Bench, history: History) -> None:
+    bench.publisher().publish(history("a", 3))
+
+    def refuse_first(message: Message) -> None:
+        if message.event.version == 1:
+            raise ValueError
+        bench.given.append(message)
+
+    consumer = bench.consumer(refuse_first)
+    consumer.once()
+    [held] = consumer.held
+    bench.client.xdel(bench.stream("a"), held.entry_id)
+    until(consumer.once)
+    assert bench.versions() == {"a": [2, 3]}
+    assert consumer.held == ()
+    assert bench.pending() == 0
+
+
 def test_groups_get_everything_each(bench: Bench, history: History) -> None:
     bench.publisher().publish(history("a", 3))
     assert [drain(bench.consumer(group=group)) for group in ("one", "two", "one")] == [3, 3, 0]
@@ -411,8 +431,8 @@ def test_who_has_lost_its_lease_reads_and_acknowledges_nothing(
     bench: Bench, history: History
 ) -> None:
     bench.publisher().publish(history("a", 3))
-    heir = bench.consumer(lambda message: heirs.append(message))
     heirs: list[Message] = []
+    heir = bench.consumer(heirs.append)
 
     def lose(message: Message) -> None:
         bench.given.append(message)
@@ -430,11 +450,12 @@ def test_who_has_lost_its_lease_reads_and_acknowledges_nothing(
 
 def test_a_lease_that_ran_out_locally_is_not_worked_on(bench: Bench, history: History) -> None:
     bench.publisher().publish(history("a", 3))
-    waited = threading.Event()
-    consumer = bench.consumer(
-        lambda message: (bench.given.append(message), waited.wait(2 * SHORT)), lease=SHORT
-    )
-    consumer.once()
+
+    def take_long(message: Message) -> None:
+        bench.given.append(message)
+        time.sleep(2 * SHORT)
+
+    bench.consumer(take_long, lease=SHORT).once()
     assert bench.versions() == {"a": [1]}  # what comes next is for who has the lease by then
 
 
@@ -442,11 +463,10 @@ def test_a_handler_may_take_longer_than_the_lease(bench: Bench, history: History
     bench.publisher().publish(history("a", 2))
     stop, others = threading.Event(), list[Message]()
     entered = threading.Event()
-    slow_for = threading.Event()
 
     def slow(message: Message) -> None:
         entered.set()
-        slow_for.wait(4 * SHORT)
+        time.sleep(4 * SHORT)
         bench.given.append(message)
 
     with running(bench.consumer(slow, lease=SHORT), stop):
@@ -489,8 +509,12 @@ def test_it_waits_for_what_comes_and_stops_when_told(bench: Bench, history: Hist
 def test_it_finishes_what_it_has_and_leaves_the_rest(bench: Bench, history: History) -> None:
     bench.publisher().publish(history("a", 5))
     stop = threading.Event()
-    consumer = bench.consumer(lambda message: (bench.given.append(message), stop.set()))
-    consumer.run(stop)
+
+    def stop_at_first(message: Message) -> None:
+        bench.given.append(message)
+        stop.set()
+
+    bench.consumer(stop_at_first).run(stop)
     assert bench.versions() == {"a": [1]}
     assert drain(bench.consumer()) == 4
 

@@ -5,16 +5,20 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct, json
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from store import Hindsight, NewEvent, any_
 from store.gauges import Levels, gauge_families
 from store.metrics import Metrics
+from store.outbox import Publisher
+from tests.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]
 HOWTO = ROOT / "docs" / "howto"
@@ -275,3 +279,71 @@ def test_a_trace_is_as_the_page_says(tmp_path: Path) -> None:
         done = run(tmp_path, *shlex.split(each.line), **each.exported)
         assert done.stdout == each.printed
     assert "Lovelace" not in (tmp_path / "incident.html").read_text()
+
+
+@pytest.mark.slow
+def test_events_are_consumed_as_the_page_says(tmp_path: Path, redis_server: RedisServer) -> None:
+    text = page("consumers.md")
+    files = _FILE.findall(text)
+    assert [name for name, _ in files] == ["publish.py", "consume.py", "to_kafka.py"]
+    for name, content in files:
+        (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 2
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), EVENT_STORE_REDIS_URL=redis_server.url)
+        assert (done.returncode, done.stdout) == (0, each.printed)
+
+
+class Broker:
+    """Takes what a Kafka producer of confluent_kafka takes; tells it when it is flushed."""
+
+    def __init__(self, fails: set[tuple[bytes, str]]) -> None:
+        self.fails = fails
+        self.taken: list[tuple[bytes, str]] = []
+        self._flying: list[tuple[tuple[bytes, str], Callable[..., None]]] = []
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes,
+        *,
+        headers: Mapping[str, str],
+        on_delivery: Callable[..., None],
+    ) -> None:
+        assert (topic, value) == ("orders", b"{}")
+        self._flying.append(((key, headers["ce_aggregateversion"]), on_delivery))
+
+    def flush(self) -> None:
+        for place, told in self._flying:
+            if place in self.fails:
+                told("broker away", None)
+            elif place[0] != b"silent":
+                self.taken.append(place)
+                told(None, None)
+        self._flying.clear()
+
+
+def test_kafka_gets_nothing_behind_what_it_did_not_get(sqlite_url: str) -> None:
+    content = dict(_FILE.findall(page("consumers.md")))["to_kafka.py"]
+    names: dict[str, Any] = {"__name__": "to_kafka"}
+    exec(compile(content, "to_kafka.py", "exec"), names)  # noqa: S102 (our own page)
+    with Hindsight(sqlite_url) as store:
+        for name in ("a", "b", "silent"):
+            store.append("order", name, [NewEvent("Placed", {})], expected=any_())
+            store.append("order", name, [NewEvent("Paid", {})], expected=any_())
+            store.append("order", name, [NewEvent("Sent", {})], expected=any_())
+        broker = Broker({(b"b", "2")})
+        publisher: Publisher = names["Kafka"](broker, "orders")
+        failures = publisher.publish(list(store.feed()))
+        told = {(event.aggregate_id, event.version): event.position for event in store.feed()}
+        assert set(failures) == {told["b", 2], told["silent", 1]}
+        assert broker.taken == [
+            (b"a", "1"),
+            (b"b", "1"),
+            (b"a", "2"),
+            (b"a", "3"),
+        ]
+        broker.fails.clear()
+        assert store.relay(publisher).once().published == 6
