@@ -191,16 +191,17 @@ class Consumer:
         Only `run` renews leases while a handler works.
 
         Raises:
-            RedisUnavailable: Redis does not answer, or refuses; what is in hand comes again.
+            RedisUnavailable: Redis does not answer, or refuses.
         """
         handled = self.counts.handled
         try:
             if monotonic() >= self._share_at:
                 self._share()
             for shard in list(self._shards.values()):
-                self._work(shard)
+                if self._may_go_on():
+                    self._shards[shard.number] = self._shards.pop(shard.number)  # next time last
+                    self._work(shard)
         except RedisUnavailable:
-            self._shards.clear()
             self._share_at = -inf
             raise
         return self.counts.handled - handled
@@ -221,6 +222,7 @@ class Consumer:
                     _log.warning("consumer %s waits for Redis: %s", self.name, error)
                     stop.wait(_RECONNECT)
         self.leave()
+        self._stop = threading.Event()
 
     def leave(self) -> None:
         """Have others take over at once."""
@@ -236,25 +238,29 @@ class Consumer:
         self._topic.close()
 
     def _share(self) -> None:
+        asked_at = monotonic()
         tokens = self._leases.share()
         kept = {
             number: shard
             for number, shard in self._shards.items()
             if tokens.get(number) == shard.token
         }
-        self._shards = {
-            number: kept.get(number) or _Shard(number, token) for number, token in tokens.items()
-        }
+        new = tokens.keys() - kept.keys()
+        self._shards = kept | {number: _Shard(number, tokens[number]) for number in sorted(new)}
         pause = self._renew_every if tokens else min(self._renew_every, _FIRST_SHARD)
-        self._share_at = monotonic() + pause
+        self._share_at = asked_at + pause
+
+    def _may_go_on(self) -> bool:
+        """Whether another event may be handled before shards are shared out again.
+
+        That is long before a lease ends.
+        """
+        return not self._stop.is_set() and monotonic() < self._share_at
 
     def _work(self, shard: _Shard) -> None:
         if shard.is_waiting or not self._has_entries(shard):
             return
-        while shard.entries and not self._stop.is_set() and monotonic() < self._share_at:
-            if not self._leases.holds(shard.token):
-                self._lose(shard)
-                return
+        while shard.entries and self._may_go_on():
             if not self._handle(shard):
                 return
             if not self._acknowledge(shard):

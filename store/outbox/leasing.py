@@ -1,8 +1,6 @@
 """Who reads which shard: leases in Redis, one consumer of a group to a shard at a time."""
 
 from collections.abc import Mapping
-from threading import Lock
-from time import monotonic
 
 from store.outbox.topic import Topic
 
@@ -68,9 +66,7 @@ class Leases:
         self._topic = topic
         self._members = topic.group(group, "members")
         self._name = name
-        self._seconds = seconds
-        self._ends: Mapping[int, float] = {}
-        self._asking = Lock()
+        self._milliseconds = int(seconds * 1_000)
 
     def share(self) -> Mapping[int, int]:
         """Renew, give back and take, so that each live consumer has its share; tokens by shard.
@@ -84,21 +80,11 @@ class Leases:
         """Renew what is held; raises as `share` does."""
         self._ask("renew")
 
-    def holds(self, token: int) -> bool:
-        """Whether nobody else can have the lease of that token yet."""
-        return monotonic() < self._ends.get(token, 0.0)
-
     def leave(self) -> None:
         """Give everything back; raises as `share` does."""
-        with self._asking:
-            self._ends = {}
-            self._topic.run(_LEAVE, [self._members, self.key], self._name)
+        self._topic.run(_LEAVE, [self._members, self.key], self._name)
 
     def _ask(self, what: str) -> Mapping[int, int]:
-        with self._asking:
-            asked_at = monotonic()
-            keys = [self._topic.shards_key, self._members, self.key]
-            told = self._topic.run(_SHARE, keys, self._name, int(self._seconds * 1_000), what)
-            tokens = {shard: int(token) for shard, token in zip(told[::2], told[1::2], strict=True)}
-            self._ends = dict.fromkeys(tokens.values(), asked_at + self._seconds)
-            return tokens
+        keys = [self._topic.shards_key, self._members, self.key]
+        told = self._topic.run(_SHARE, keys, self._name, self._milliseconds, what)
+        return {shard: int(token) for shard, token in zip(told[::2], told[1::2], strict=True)}
