@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from benchmarks import caching, plan, report, sizes
+from benchmarks import caching, plan, publishing, report, sizes
 from benchmarks.measures import opened
 from benchmarks.ours import Ours
 from benchmarks.plan import Cost, Outcome, Plan, Stores
+from benchmarks.publishing import Latency
 from benchmarks.sizes import Size
 from benchmarks.stores import OURS, PostgreSQLStores, SQLiteStores, stores
 from store.verification import verify
@@ -21,6 +22,7 @@ class Findings:
         self.costs: list[Cost] = []
         self.sizes: list[Size] = []
         self.memory: Mapping[str, float] = {}
+        self.latencies: dict[str, Latency] = {}
 
     def add(self, found: Outcome | Cost) -> None:
         """Keep it and say it."""
@@ -54,6 +56,7 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None) -> None:
             findings.costs,
             findings.sizes,
             memory=findings.memory,
+            latencies=findings.latencies,
             rounds=chosen.rounds,
         )
     click.echo(page)
@@ -69,6 +72,8 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
         findings.add(outcome)
     if chosen.has("cache") and isinstance(place, SQLiteStores):
         findings.memory = caching.memory(place.new())
+    if chosen.has("outbox"):
+        _measure_publishing(chosen, place, url, findings)
     if isinstance(place, PostgreSQLStores) and chosen.has("fence"):
         for cost in plan.fence(chosen, url):
             findings.add(cost)
@@ -78,6 +83,13 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
     if chosen.has("import"):
         for outcome in plan.importing_logs(chosen, place):
             findings.add(outcome)
+
+
+def _measure_publishing(chosen: Plan, place: Stores, url: str, findings: Findings) -> None:
+    for outcome in plan.publishing_events(chosen, place, url):
+        findings.add(outcome)
+    appends = 100 if chosen.quick else 1_000
+    findings.latencies[place.name] = publishing.latency(place.new(), appends)
 
 
 def _loads(chosen: Plan, place: Stores, url: str) -> Iterator[Outcome]:

@@ -13,6 +13,7 @@ from benchmarks import (
     instrumentation,
     loading,
     measures,
+    publishing,
     replaying,
 )
 from benchmarks.following import AT_HOLE, FOLLOWED, NAIVE, NO_HOLE, PLAIN, UNREAD
@@ -101,6 +102,7 @@ NAMES = (
         "upcast",
         "metrics",
         "cache",
+        "outbox",
     ),
 )
 
@@ -258,6 +260,30 @@ def caching_aggregates(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome
         ("the same, all data and metadata decoded", found.decoded, None),
     ):
         yield _beside(speeds, caching.UNCACHED, title, stores.name, target=other_target)
+
+
+def publishing_events(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
+    """What the outbox costs an append, and relays beside a bare pipeline and beside each other."""
+    for threads, size in ((1, 500), (8, 100)):
+        times = size // 5 if plan.quick else size
+        found = publishing.appends(url, plan.rounds, times, threads)
+        by = "" if threads == 1 else f", {threads} threads"
+        title = f"append 1 with the outbox beside without{by}"
+        yield _beside(found, publishing.WITHOUT, title, stores.name, target=0.85)
+    if isinstance(stores, SQLiteStores):
+        return
+    found, several = publishing.relays(stores.new(), plan.rounds, 1_000 if plan.quick else 10_000)
+    yield Outcome(
+        title="relay to Redis Streams, beside SKIP LOCKED and XADD by hand",
+        database=stores.name,
+        speed=median(found[OURS]),
+        bare=compare(found, OURS, BARE),
+        bare_target=0.6,
+    )
+    one, *more = map(str, publishing.RELAYS)
+    for number in more:
+        beside = {OURS: several[number], one: several[one]}
+        yield _beside(beside, one, f"{number} relays in processes, beside one", stores.name)
 
 
 def fence(plan: Plan, url: str) -> Iterator[Cost]:

@@ -118,7 +118,7 @@ def commands(stores: PostgreSQLStores | SQLiteStores, url: str, rounds: int, tim
     bare = stores.openers(url)[BARE]()
     read = _bare_replay(stores, url)
     try:
-        with Hindsight(url, domain=DOMAIN) as store:
+        with Hindsight(url, domain=DOMAIN, outbox=False) as store:
 
             def by_hand(aggregate_id: str) -> None:
                 bare.append(aggregate_id, read(aggregate_id), 1)

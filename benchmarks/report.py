@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.plan import Cost, Outcome
+from benchmarks.publishing import Latency
 from benchmarks.rounds import Ratio
 from benchmarks.sizes import Size
 from benchmarks.stores import PostgreSQLStores, file_system
@@ -37,6 +38,7 @@ def render(
     sizes: Sequence[Size],
     *,
     memory: Mapping[str, float],
+    latencies: Mapping[str, Latency],
     rounds: int,
 ) -> str:
     """The whole page."""
@@ -49,6 +51,8 @@ def render(
         rows = ([title, f"{taken:.1f}"] for title, taken in memory.items())
         table = _table(["L1 is full of states and of", "MB of Python objects"], rows)
         parts += ["## Memory of a full cache", table]
+    if latencies:
+        parts += ["## From the call of an append to a consumer of Redis Streams", _times(latencies)]
     return "\n\n".join([*parts, "## Measured with", _environment(stores, rounds)]) + "\n"
 
 
@@ -97,6 +101,20 @@ def _outcomes(outcomes: Sequence[Outcome]) -> str:
             for outcome in outcomes
         ),
     )
+
+
+def _times(latencies: Mapping[str, Latency]) -> str:
+    return _table(
+        ["database", "p50, ms", "target", "p99, ms"],
+        (
+            [name, f"{found.median:.1f}", _at_most(found.median, 5.0), f"{found.p99:.1f}"]
+            for name, found in latencies.items()
+        ),
+    )
+
+
+def _at_most(found: float, target: float) -> str:
+    return f"≤ {target:.0f} {'met' if found <= target else '**missed**'}"
 
 
 def _costs(costs: Sequence[Cost]) -> str:

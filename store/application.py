@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from importlib.metadata import version
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -16,13 +16,14 @@ from sqlalchemy.exc import ArgumentError
 
 from store import migrations
 from store.cache import Cache, Histories
+from store.cache.cache import needing_redis
 from store.conflict import ConflictHook
 from store.conflict_log import ConflictLog
 from store.database import Database
 from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
-from store.errors import InvalidSource, NoStore, SchemaError
+from store.errors import InvalidSetting, InvalidSource, NoStore, SchemaError
 from store.execution import Executor
 from store.gauges import Levels, StoreGauges
 from store.instrumentation import (
@@ -35,11 +36,12 @@ from store.instrumentation import (
 from store.log import Clock, EventLog
 from store.metric_history import MetricHistory
 from store.metrics import Held, Metrics, of_process
-from store.outbox import InProcess, Publisher, Relay
+from store.outbox import InProcess, Publisher, Relay, Several
 from store.outbox.records import Outbox
 from store.outbox.waking import Waker
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
+from store.records import Loaded
 from store.repository import Repository
 from store.samples import SampledHistory
 from store.settings import Settings
@@ -250,11 +252,36 @@ class Hindsight:
         return SampledHistory(self.database, name=self.info.name)
 
     def publisher(self) -> Publisher | None:
-        """Where what is appended goes to: the domains' handlers; None where there are none."""
-        if not list(self.domains.handlers):
-            return None
-        load = lambda aggregate_id, version: self.load(aggregate_id, version=version)  # noqa: E731
-        return InProcess(self.domains, load, self.metrics.handling)
+        """Where what is appended goes to; None where that is nowhere.
+
+        To the domains' handlers, and to Redis Streams where EVENT_STORE_TOPIC names a topic.
+
+        Raises:
+            InvalidSetting: there is a topic, and no Redis.
+        """
+        publishers: list[Publisher] = []
+        if list(self.domains.handlers):
+            publishers.append(InProcess(self.domains, self._load_at, self.metrics.handling))
+        if self._settings.topic is not None:
+            publishers.append(self._streams(self._settings.topic))
+        return Several(publishers) if publishers else None
+
+    def _load_at(self, aggregate_id: str, version: int) -> Loaded[Any]:
+        return self.load(aggregate_id, version=version)
+
+    def _streams(self, topic: str) -> Publisher:
+        settings = self._settings
+        if settings.redis_url is None:
+            raise InvalidSetting("EVENT_STORE_TOPIC needs EVENT_STORE_REDIS_URL: where is Redis?")
+        with needing_redis():
+            from store.outbox.streams import RedisStreams  # noqa: PLC0415 (an extra)
+        [(store_id,)] = self.database.rows("SELECT CAST(store_id AS text) FROM store_info", {})
+        source = f"urn:uuid:{store_id}"
+        streams = RedisStreams(
+            settings.redis_url, topic=topic, source=source, shards=settings.shards
+        )
+        self._open.callback(streams.close)
+        return streams
 
     def relay(self, publisher: Publisher) -> Relay:
         """A relay that takes the outbox to the publisher, as EVENT_STORE_DEAD_LETTERS says."""

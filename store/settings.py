@@ -9,6 +9,7 @@ from msgspec import Struct
 from store.errors import InvalidSetting
 
 DEFAULT_URL = "sqlite:///data/events.db"
+_MOST_SHARDS = 1_000
 _DEAD_LETTERS: Mapping[str, Literal["hold", "skip"]] = {"hold": "hold", "skip": "skip"}
 
 
@@ -18,10 +19,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     `domain` names the import paths of domains, separated by commas; there is no default.
     `prometheus_url` is where the dashboard asks for metrics; without it, it is the store.
     `snapshots` off leaves them alone: loads replay, and none is taken. `cache` off keeps nothing at
-    hand; `redis_url` is where processes keep it together. `outbox` off publishes nothing of what is
-    appended meanwhile; `dead_letters` says whether later events of an aggregate wait for one that
-    could not be published, or skip it. `relay` off has workers publish nothing. `metrics_folder` is
-    where the processes of a service keep their metrics together.
+    hand. `redis_url` is where processes keep it together, and where workers publish to the streams
+    of a `topic`, as many as there are `shards`. `outbox` off publishes nothing of what is appended
+    meanwhile; `dead_letters` says whether later events of an aggregate wait for one that could not
+    be published, or skip it. `relay` off has workers publish nothing. `metrics_folder` is where the
+    processes of a service keep their metrics together.
     """
 
     url: str = DEFAULT_URL
@@ -31,6 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     snapshots: bool = True
     cache: bool = True
     redis_url: str | None = None
+    topic: str | None = None
+    shards: int = 8
     outbox: bool = True
     dead_letters: Literal["hold", "skip"] = "hold"
     relay: bool = True
@@ -51,6 +55,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             snapshots=_switch(environment, "EVENT_STORE_SNAPSHOTS"),
             cache=_switch(environment, "EVENT_STORE_CACHE"),
             redis_url=environment.get("EVENT_STORE_REDIS_URL") or None,
+            topic=environment.get("EVENT_STORE_TOPIC") or None,
+            shards=_shards(environment.get("EVENT_STORE_SHARDS") or "8"),
             outbox=_switch(environment, "EVENT_STORE_OUTBOX"),
             relay=_switch(environment, "EVENT_STORE_RELAY"),
             dead_letters=_dead_letters(environment.get("EVENT_STORE_DEAD_LETTERS") or "hold"),
@@ -70,3 +76,11 @@ def _dead_letters(value: str) -> Literal["hold", "skip"]:
     if value not in _DEAD_LETTERS:
         raise InvalidSetting(f"EVENT_STORE_DEAD_LETTERS: {value!r} is neither hold nor skip")
     return _DEAD_LETTERS[value]
+
+
+def _shards(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= _MOST_SHARDS:
+        raise InvalidSetting(
+            f"EVENT_STORE_SHARDS: {value!r} is no number of streams from 1 to {_MOST_SHARDS:,}"
+        )
+    return int(value)

@@ -22,17 +22,18 @@ from store.work import work as keep_working
 def work(*, url: str, domains: Domains, once: bool) -> None:
     """Do the work that no request waits for, until told to stop.
 
-    What was appended is brought to the handlers of the domain (EVENT_STORE_RELAY=off leaves that to
-    others), and snapshots that are due are taken: commands take their own, this is for other
-    appends and imports. Snapshots of folds that no process has had for 7 days are removed, and
-    those taken last are compared with full replays, each hour. Any number of workers may run.
+    What was appended is brought to the handlers of the domain, and to Redis Streams where
+    EVENT_STORE_TOPIC names a topic; EVENT_STORE_RELAY=off leaves that to others. Snapshots that are
+    due are taken: commands take their own, this is for other appends and imports. Those of folds
+    that no process has had for 7 days are removed, and those taken last are compared with full
+    replays, each hour. Any number of workers may run.
 
     \b
     Examples:
       hindsight work --domain users:domain
       hindsight work --once
     """
-    if not domains.domains:
+    if not (domains.domains or Settings.from_environment().topic):
         raise click.UsageError("no domain named; give --domain MODULE:NAME or EVENT_STORE_DOMAIN")
     with Hindsight(url, domain=domains) as store:
         publisher = store.publisher() if Settings.from_environment().relay else None

@@ -107,6 +107,9 @@ class RedisStreams:
         self._kept = int(retention / timedelta(milliseconds=1))
         self._trim_at = monotonic() + TRIM_EVERY
 
+    def __str__(self) -> str:
+        return f"topic {self._topic.name}"
+
     def publish(self, events: Sequence[Event]) -> Mapping[int, Exception]:
         """See `Publisher.publish`. One round trip; of a shard's events all are published or none.
 

@@ -1,6 +1,7 @@
 """The mails of the users domain: from commands, through the outbox, to where mail goes."""
 
 import mailbox
+import os
 import signal
 import socketserver
 import subprocess
@@ -10,11 +11,15 @@ from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 
-from store import Hindsight
+from store import Hindsight, NewEvent, any_
+from store.cli import hindsight
 from store.outbox import Relay
+from tests.servers import RedisServer
 from tests.waiting import until
 from users.commands import CreateUser, LockAccount
 
@@ -164,3 +169,56 @@ def test_a_worker_publishes_until_it_is_told_to_stop(
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (returned, "")
+
+
+@pytest.mark.slow
+def test_a_worker_publishes_to_a_topic_without_any_domain(
+    store_url: str, redis_server: RedisServer
+) -> None:
+    topic = f"topic-{uuid4()}"
+    exported = {
+        "EVENT_STORE_REDIS_URL": redis_server.url,
+        "EVENT_STORE_TOPIC": topic,
+        "EVENT_STORE_SHARDS": "1",
+    }
+    with Hindsight(store_url) as store, redis_server.client() as client:
+        store.append("thing", "a", [NewEvent("Made", {"n": 1})], expected=any_())
+        done = subprocess.run(
+            [sys.executable, "-m", "store", "work", "--once", "--url", store_url],
+            cwd=Path(__file__).parents[2],
+            env=os.environ
+            | {
+                "EVENT_STORE_REDIS_URL": redis_server.url,
+                "EVENT_STORE_TOPIC": topic,
+                "EVENT_STORE_SHARDS": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        [(_, fields)] = client.xrange(f"{topic}.0")
+        assert fields[b"subject"] == b"a"
+        [(store_id,)] = store.database.rows("SELECT CAST(store_id AS text) FROM store_info", {})
+        assert fields[b"source"].decode() == f"urn:uuid:{store_id}"
+        assert store.outbox.standing().published == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("EVENT_STORE_SHARDS", "0", "EVENT_STORE_SHARDS: '0' is no number of streams"),
+        ("EVENT_STORE_SHARDS", "many", "EVENT_STORE_SHARDS: 'many' is no number of streams"),
+        ("EVENT_STORE_DEAD_LETTERS", "drop", "EVENT_STORE_DEAD_LETTERS: 'drop' is neither hold"),
+        ("EVENT_STORE_RELAY", "yes", "EVENT_STORE_RELAY: 'yes' is neither on nor off"),
+        ("EVENT_STORE_TOPIC", "t", "EVENT_STORE_TOPIC needs EVENT_STORE_REDIS_URL"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(hindsight, ["work", "--once", "--url", sqlite_url])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {told}")
+    assert len(result.stderr.splitlines()) == 1
