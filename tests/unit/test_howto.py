@@ -285,11 +285,11 @@ def test_a_trace_is_as_the_page_says(tmp_path: Path) -> None:
 def test_events_are_consumed_as_the_page_says(tmp_path: Path, redis_server: RedisServer) -> None:
     text = page("consumers.md")
     files = _FILE.findall(text)
-    assert [name for name, _ in files] == ["publish.py", "consume.py", "to_kafka.py"]
+    assert [name for name, _ in files] == ["publish.py", "consume.py", "again.py", "to_kafka.py"]
     for name, content in files:
         (tmp_path / name).write_text(content)
     typed = commands(text)
-    assert len(typed) == 2
+    assert len(typed) == 4
     for each in typed:
         done = run(tmp_path, *shlex.split(each.line), EVENT_STORE_REDIS_URL=redis_server.url)
         assert (done.returncode, done.stdout) == (0, each.printed)
