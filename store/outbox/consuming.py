@@ -194,16 +194,12 @@ class Consumer:
             RedisUnavailable: Redis does not answer, or refuses.
         """
         handled = self.counts.handled
-        try:
-            if monotonic() >= self._share_at:
-                self._share()
-            for shard in list(self._shards.values()):
-                if self._may_go_on():
-                    self._shards[shard.number] = self._shards.pop(shard.number)  # next time last
-                    self._work(shard)
-        except RedisUnavailable:
-            self._share_at = -inf
-            raise
+        if monotonic() >= self._share_at:
+            self._share()
+        for shard in list(self._shards.values()):
+            if self._may_go_on():
+                self._shards[shard.number] = self._shards.pop(shard.number)  # next time last
+                self._work(shard)
         return self.counts.handled - handled
 
     def run(self, stop: threading.Event) -> None:

@@ -464,6 +464,21 @@ def test_who_has_lost_its_lease_reads_and_acknowledges_nothing(
     assert bench.pending() == 0
 
 
+def test_what_is_in_hand_goes_with_the_lease(bench: Bench, history: History) -> None:
+    def take_long(message: Message) -> None:
+        bench.given.append(message)
+        time.sleep(SHORT)
+
+    bench.publisher().publish(history("a", 3))
+    slow, heir = bench.consumer(take_long, lease=SHORT), bench.consumer()
+    slow.once()
+    until(lambda: time_to_share(heir) or drain(heir))
+    heir.leave()
+    assert drain(slow) == 0
+    assert slow.shards == {0, 1, 2, 3}
+    assert bench.versions() == {"a": [1, 2, 3]}
+
+
 def test_a_lease_that_ran_out_locally_is_not_worked_on(bench: Bench, history: History) -> None:
     bench.publisher().publish(history("a", 3))
 
@@ -511,9 +526,9 @@ class running:  # noqa: N801 (reads as the others do)
 
 def test_it_waits_for_what_comes_and_stops_when_told(bench: Bench, history: History) -> None:
     first, *more = history("a", 5)
-    with running(bench.consumer()):
+    with running(bench.consumer(lease=60)):
         bench.publisher().publish([first])
-        until(lambda: bench.versions() == {"a": [1]})
+        until(lambda: bench.versions() == {"a": [1]}, seconds=5)
         bench.publisher().publish(more)
         until(lambda: bench.versions() == {"a": [1, 2, 3, 4, 5]})
     heir = bench.consumer()
