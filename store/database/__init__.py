@@ -114,6 +114,10 @@ class Database(Protocol):
         """
         ...
 
+    def renew(self, claim: Claim, claimed: Sequence[Claimed]) -> None:
+        """Have the claim's lease of records end later: its `seconds` from its `now`."""
+        ...
+
     def settle(
         self, lease: UUID, settlements: Sequence[Settlement], now: datetime | None
     ) -> frozenset[tuple[str, int]]:

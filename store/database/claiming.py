@@ -129,6 +129,14 @@ SETTLE_ON_POSTGRESQL = f"""
     RETURNING o.aggregate_id, o.version
 """  # noqa: S608 (fixed fragments)
 
+RENEW_ON_POSTGRESQL = f"""
+    UPDATE outbox o SET leased_until = {_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'
+    FROM unnest(%(aggregate_ids)s::text[], %(versions)s::bigint[]) AS r (aggregate_id, version)
+    WHERE o.aggregate_id = r.aggregate_id AND o.version = r.version
+    AND o.lease = %(lease)s::uuid AND o.status = 'pending'
+    RETURNING 1
+"""  # noqa: S608 (fixed fragments)
+
 CLAIM_ON_SQLITE = _CLAIM.format(
     after=":after",
     now=":now",
@@ -148,6 +156,10 @@ SETTLE_ON_SQLITE = """
         last_error = coalesce(:error, last_error), lease = NULL, leased_until = NULL
     WHERE aggregate_id = :aggregate_id AND version = :version
     AND lease = :lease AND status = 'pending'
+"""
+RENEW_ON_SQLITE = """
+    UPDATE outbox SET leased_until = ?
+    WHERE aggregate_id = ? AND version = ? AND lease = ? AND status = 'pending'
 """
 
 

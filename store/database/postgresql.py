@@ -24,6 +24,7 @@ from store.database import adaption, appending
 from store.database.batch import Batch, ConnectionLost, Inserted, Refused
 from store.database.claiming import (
     CLAIM_ON_POSTGRESQL,
+    RENEW_ON_POSTGRESQL,
     SETTLE_ON_POSTGRESQL,
     Claim,
     Claimed,
@@ -262,6 +263,14 @@ class PostgreSQL:
     def claim(self, claim: Claim) -> Sequence[Claimed]:
         rows = self.rows(_CLAIM, asdict(claim))
         return in_order([Claimed(row[0], self.event(row[1:])) for row in rows])
+
+    def renew(self, claim: Claim, claimed: Sequence[Claimed]) -> None:
+        columns = {
+            "aggregate_ids": [each.event.aggregate_id for each in claimed],
+            "versions": [each.event.version for each in claimed],
+        }
+        given = {"lease": claim.lease, "seconds": claim.seconds, "now": claim.now}
+        self.rows(RENEW_ON_POSTGRESQL, given | columns)
 
     def settle(
         self, lease: UUID, settlements: Sequence[Settlement], now: datetime | None

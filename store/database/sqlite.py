@@ -24,6 +24,7 @@ from store import tables
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
 from store.database.claiming import (
     CLAIM_ON_SQLITE,
+    RENEW_ON_SQLITE,
     SETTLE_ON_SQLITE,
     Claim,
     Claimed,
@@ -240,6 +241,19 @@ class SQLite:
             return in_order([Claimed(attempts[event.position], event) for event in events])
 
         return self._write(run)
+
+    def renew(self, claim: Claim, claimed: Sequence[Claimed]) -> None:
+        until = (claim.now or datetime.now(UTC)) + timedelta(seconds=claim.seconds)
+        rows = [
+            (moment_text(until), each.event.aggregate_id, each.event.version, str(claim.lease))
+            for each in claimed
+        ]
+
+        def run(driver: sqlite3.Connection) -> None:
+            with _immediate(driver):
+                driver.executemany(RENEW_ON_SQLITE, rows)
+
+        self._write(run)
 
     def settle(
         self, lease: UUID, settlements: Sequence[Settlement], now: datetime | None

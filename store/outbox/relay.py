@@ -5,13 +5,15 @@ import os
 import platform
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from math import inf
 from time import monotonic
 from uuid import uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from store.database import Database, Listener
 from store.database.claiming import Claim, Claimed, Settlement
@@ -28,7 +30,7 @@ POLL = 5.0
 RECONNECT = 0.5
 """Seconds between two tries to reach a database that is away."""
 LEASE = 30.0
-"""Seconds for which a relay has what it claimed; by then it has been published, or is anybody's."""
+"""Seconds for which a relay has what it claimed; who does not renew in time is taken for dead."""
 HEADS = 100
 """Aggregates that are claimed at once."""
 RUN = 50
@@ -91,12 +93,14 @@ class Relay:
         claim, claimed = self._claim()
         if not claimed:
             return Relayed()
-        sendable = [each for each in claimed if not is_abandoned(each)]
-        failures = self._publish(sendable)
-        settled = list(
-            settlements(claimed, failures, on_dead_letter=self._on_dead_letter, chance=self._chance)
-        )
-        held = self._database.settle(claim.lease, settled, self._now())
+        with self._renewing(claim, claimed):
+            failures = self._publish([each for each in claimed if not is_abandoned(each)])
+            settled = list(
+                settlements(
+                    claimed, failures, on_dead_letter=self._on_dead_letter, chance=self._chance
+                )
+            )
+            held = self._database.settle(claim.lease, settled, self._now())
         return _relayed(settled, held)
 
     def run(
@@ -154,6 +158,26 @@ class Relay:
                 self._after = claimed[-1].event.aggregate_id
             if claimed or not started_behind:
                 return claim, claimed
+
+    @contextmanager
+    def _renewing(self, claim: Claim, claimed: Sequence[Claimed]) -> Iterator[None]:
+        """Keep the lease as long as the block takes: publishers may be slow, and batches large."""
+        done = threading.Event()
+        name = "hindsight-lease"
+        thread = threading.Thread(target=self._renew, args=(claim, claimed, done), name=name)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _renew(self, claim: Claim, claimed: Sequence[Claimed], done: threading.Event) -> None:
+        while not done.wait(self._lease / 3):
+            try:
+                self._database.renew(replace(claim, now=self._now()), claimed)
+            except EventStoreError as error:
+                _log.warning("a lease is not renewed: %s", error)
 
     def _publish(self, claimed: Sequence[Claimed]) -> Mapping[int, Exception]:
         return publish(self._publisher, [each.event for each in claimed])

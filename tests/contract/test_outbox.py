@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from sqlalchemy import text
 
 from store import Append, Hindsight, NewEvent, any_, exact
 from store.database.claiming import Claim, Settlement
-from store.errors import VersionConflict
+from store.errors import InvalidSetting, SinkUnavailable, VersionConflict
 from store.outbox import ATTEMPTS, OnDeadLetter, Relay
 from store.records import Event
 from store.transfer import export_events, import_events
@@ -214,6 +215,26 @@ def test_what_fails_is_tried_again_after_ever_longer_and_no_more_than_four_times
     assert other == ("b", 1, "published", 1, None)
 
 
+@pytest.mark.parametrize("away", [SinkUnavailable("no mail today"), InvalidSetting("no Redis")])
+def test_while_nobody_is_there_no_attempt_is_counted(
+    store: Hindsight, relay: Callable[..., Relay], clock: Clock, away: Exception
+) -> None:
+    put(store, "a", "Made", "Named")
+    publisher = Recording()
+    publisher.refusal = away
+    publisher.fails = lambda _: True
+    working = relay(publisher)
+    for _ in range(3 * ATTEMPTS):
+        found = working.once()
+        assert (found.retried, found.released) == (1, 1)
+        clock.pass_by(1)
+    [first, _] = records(store, "status", "attempts", "last_error")
+    assert first[:4] == ("a", 1, "pending", 0)
+    assert str(away) in first[4]
+    publisher.fails = lambda _: False
+    assert until_nothing_is_due(working) == 2
+
+
 def test_chance_spreads_what_has_failed_together(
     store: Hindsight, relay: Callable[..., Relay], clock: Clock
 ) -> None:
@@ -306,6 +327,20 @@ def test_who_has_lost_its_lease_settles_nothing(
         ("a", 1, "published", 2),
         ("a", 2, "pending", 2),
     ]
+
+
+def test_who_is_slow_keeps_its_lease(store: Hindsight) -> None:
+    put(store, "a", *["Made"] * 3)
+    other = Recording()
+
+    def dawdle(_: Event) -> None:
+        ends = monotonic() + 0.7
+        while monotonic() < ends:
+            assert Relay(store.database, other).once().claimed == 0
+
+    found = Relay(store.database, Recording(meanwhile=dawdle), lease=0.6).once()
+    assert (found.published, found.lost) == (3, 0)
+    assert other.tried == []
 
 
 def test_who_has_lost_its_lease_does_not_settle_what_another_has(

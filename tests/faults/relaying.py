@@ -16,7 +16,7 @@ from store import Hindsight
 from store.outbox import Relay
 from store.records import Event
 
-LEASE = 0.5
+LEASE = 1.0
 POISONED = "poisoned"
 
 
