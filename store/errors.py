@@ -15,7 +15,8 @@ EventStoreError
 ├── StoreUnavailable                    the database cannot be reached
 │   └── StatementTimeout                a statement took longer than it may
 ├── MetricsUnavailable                  who keeps the metrics does not answer
-├── RedisUnavailable                    Redis does not answer, or refuses
+├── SinkUnavailable                     where events are published to is away: no event's fault
+│   └── RedisUnavailable                Redis does not answer, or refuses
 ├── SchemaError                         the database's schema does not fit this code
 │   └── NoStore                         there is none
 ├── AccessDenied                        the database role may not do this
@@ -151,7 +152,14 @@ class StatementTimeout(StoreUnavailable):
     """The database ended a statement that took longer than it may."""
 
 
-class RedisUnavailable(EventStoreError):
+class SinkUnavailable(EventStoreError):
+    """Where events are published to is away; publishers and handlers raise it.
+
+    That is no attempt at the event: it is tried again, however often, until somebody is there.
+    """
+
+
+class RedisUnavailable(SinkUnavailable):
     """Redis does not answer, or refuses; who only uses the cache goes on without."""
 
 

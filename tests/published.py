@@ -26,6 +26,7 @@ class Recording:
         meanwhile: Callable[[Event], object] = lambda _: None,
     ) -> None:
         self.fails = fails
+        self.refusal: Exception | None = None
         self.meanwhile = meanwhile
         self.events: list[Event] = []
         self.tried: list[Event] = []
@@ -40,7 +41,8 @@ class Recording:
             self.tried.append(event)
             if self.fails(event):
                 failed.add(event.aggregate_id)
-                failures[event.position] = Refused(f"no {event.event_type} today")
+                told = Refused(f"no {event.event_type} today")
+                failures[event.position] = self.refusal or told
             else:
                 self.events.append(event)
         return failures

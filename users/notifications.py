@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from store import Delivery, Handler
+from store.errors import SinkUnavailable
 from users.events import AccountLocked, UserCreated
 
 SENDER = "accounts@users.example"
@@ -54,6 +55,7 @@ def send(message: EmailMessage) -> None:
     """Hand the mail to the server or Maildir that USERS_MAIL names.
 
     Raises:
+        SinkUnavailable: nobody is there to take it.
         OSError, smtplib.SMTPException: it was not taken.
     """
     target = os.environ.get("USERS_MAIL") or DEFAULT_MAIL
@@ -61,7 +63,11 @@ def send(message: EmailMessage) -> None:
     if url.scheme != "smtp":
         _keep(message, Path(target))
         return
-    with smtplib.SMTP(url.hostname or "localhost", url.port or 25, timeout=PATIENCE) as server:
+    try:
+        server = smtplib.SMTP(url.hostname or "localhost", url.port or 25, timeout=PATIENCE)
+    except OSError as error:
+        raise SinkUnavailable(f"{target} does not answer: {error}") from error
+    with server:
         server.send_message(message)
 
 

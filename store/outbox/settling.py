@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from store.database.claiming import Claimed, Settlement
+from store.errors import InvalidSetting, SinkUnavailable
 
 OnDeadLetter: TypeAlias = Literal["hold", "skip"]
 """Whether the later events of its aggregate wait for a dead letter."""
@@ -15,6 +16,7 @@ ATTEMPTS = 4
 FIRST_DELAY = 1.0
 """Seconds until the second attempt; each further one waits twice as long."""
 _LARGEST_ERROR = 64 * 1024
+_NOBODYS_FAULT = (SinkUnavailable, InvalidSetting)
 _ABANDONED = (
     f"no relay came to tell what became of {ATTEMPTS} attempts: each ended, or lost its lease"
 )
@@ -52,6 +54,9 @@ def settlements(
                 yield _dead(each, _ABANDONED, on_dead_letter)
             elif error is None:
                 yield _settled(each, "published", attempts=each.attempt)
+            elif isinstance(error, _NOBODYS_FAULT):
+                behind_failure = True
+                yield _away(each, error, chance)
             else:
                 behind_failure = True
                 yield _failed(each, error, on_dead_letter, chance)
@@ -60,18 +65,31 @@ def settlements(
 def _failed(
     claimed: Claimed, error: Exception, on_dead_letter: OnDeadLetter, chance: Callable[[], float]
 ) -> Settlement:
-    told = "".join(traceback.format_exception(error))[-_LARGEST_ERROR:].replace("\0", "\\0")
     if claimed.attempt == ATTEMPTS:
-        return _dead(claimed, told, on_dead_letter)
+        return _dead(claimed, _told(error), on_dead_letter)
+    delay = delay_behind(claimed.attempt, chance())
+    return _again(claimed, error, attempts=claimed.attempt, delay=delay)
+
+
+def _away(claimed: Claimed, error: Exception, chance: Callable[[], float]) -> Settlement:
+    delay = delay_behind(1, chance())
+    return _again(claimed, error, attempts=claimed.attempt - 1, delay=delay)
+
+
+def _again(claimed: Claimed, error: Exception, *, attempts: int, delay: float) -> Settlement:
     return Settlement(
         aggregate_id=claimed.event.aggregate_id,
         version=claimed.event.version,
         status="pending",
         is_open=True,
-        attempts=claimed.attempt,
-        delay=delay_behind(claimed.attempt, chance()),
-        error=told,
+        attempts=attempts,
+        delay=delay,
+        error=_told(error),
     )
+
+
+def _told(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))[-_LARGEST_ERROR:].replace("\0", "\\0")
 
 
 def _dead(claimed: Claimed, error: str, on_dead_letter: OnDeadLetter) -> Settlement:

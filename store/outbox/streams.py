@@ -165,7 +165,9 @@ class RedisStreams:
         if answer == self.shards:
             return None
         if isinstance(answer, Exception):
-            return answer
+            away = RedisUnavailable(f"topic {self._topic.name!r}: {answer}")
+            away.__cause__ = answer
+            return away
         return InvalidSetting(
             f"topic {self._topic.name!r} has {answer} shards in Redis, not {self.shards}: set the"
             " number it has, or choose another topic"

@@ -186,12 +186,7 @@ def test_a_worker_publishes_to_a_topic_without_any_domain(
         done = subprocess.run(
             [sys.executable, "-m", "store", "work", "--once", "--url", store_url],
             cwd=Path(__file__).parents[2],
-            env=os.environ
-            | {
-                "EVENT_STORE_REDIS_URL": redis_server.url,
-                "EVENT_STORE_TOPIC": topic,
-                "EVENT_STORE_SHARDS": "1",
-            },
+            env=os.environ | exported,
             capture_output=True,
             text=True,
             check=False,
@@ -222,3 +217,16 @@ def test_a_setting_that_cannot_be_is_named(
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {told}")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_while_the_mail_server_is_away_nothing_is_given_up(
+    users: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Session) as server:
+        port = server.server_address[1]
+    monkeypatch.setenv("USERS_MAIL", f"smtp://127.0.0.1:{port}")
+    users.execute("ada", ADA)
+    assert relay(users).once().retried == 1
+    [(attempts, error)] = users.database.rows("SELECT attempts, last_error FROM outbox", {})
+    assert attempts == 0
+    assert f"smtp://127.0.0.1:{port} does not answer" in error

@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 KNOWS_DIALECTS = ("store/database/", "store/migrations/", "store/tables.py")
-READS_ENVIRONMENT = ("store/settings.py",)
+# A domain knows where its own mail goes.
+READS_ENVIRONMENT = ("store/settings.py", "users/notifications.py")
 
 
 def _modules(*folders: str) -> Iterator[Path]:
