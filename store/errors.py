@@ -216,8 +216,9 @@ class SnapshotNotFound(NotFound):
 class RecordNotFound(NotFound):
     """The outbox has no record of the event: it never had, or it was published and trimmed."""
 
-    def __init__(self, aggregate_id: str, version: int) -> None:
-        super().__init__(f"the outbox has no record of {aggregate_id!r} version {version}")
+    def __init__(self, aggregate_id: str, version: int | None = None) -> None:
+        which = "" if version is None else f" version {version}"
+        super().__init__(f"the outbox has no record of {aggregate_id!r}{which}")
         self.aggregate_id = aggregate_id
         self.version = version
 

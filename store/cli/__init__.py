@@ -10,6 +10,7 @@ from store.cli.diff import diff_states
 from store.cli.events import events
 from store.cli.migrate import migrate
 from store.cli.open import open_dashboard
+from store.cli.outbox import outbox
 from store.cli.program import hindsight
 from store.cli.replay import replay
 from store.cli.snapshot import snapshot
@@ -40,6 +41,7 @@ for command in (
     snapshot,
     cache,
     conflicts,
+    outbox,
     work,
     open_dashboard,
     demo,

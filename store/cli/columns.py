@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
+_UNITS = (("s", 60, 1), ("min", 60, 60), ("h", 48, 3600))
+"""Of spans of time: up to how many there are before the next is used, and seconds in one."""
+
 
 class Columns:
     """Rows under titles, a batch at a time; a column grows with the widest text so far.
@@ -34,6 +37,14 @@ class Columns:
 def utc_text(moment: datetime, timespec: str = "auto") -> str:
     """The time in UTC, as columns that say so show it."""
     return moment.isoformat(sep=" ", timespec=timespec).removesuffix("+00:00")
+
+
+def span_text(seconds: float) -> str:
+    """A span of time in its largest unit."""
+    for unit, limit, size in _UNITS:
+        if seconds < limit * size:
+            return f"{int(seconds) // size} {unit}"
+    return f"{int(seconds) // 86_400} days"
 
 
 def shown(text: str) -> str:

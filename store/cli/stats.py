@@ -1,21 +1,19 @@
 """`hindsight stats`."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import click
 import msgspec
 from msgspec import Struct
 
 from store.application import open_source
-from store.cli.columns import Columns, shown
+from store.cli.columns import Columns, shown, span_text
 from store.cli.program import store_option
 from store.records import Counts, Holder, Watermark
 from store.sources import EventSource
 
 LONGEST = 10
-_UNITS = (("s", 60, 1), ("min", 60, 60), ("h", 48, 3600))
-"""Of spans of time: up to how many there are before the next is used, and seconds in one."""
 
 
 class Length(Struct, frozen=True, kw_only=True):
@@ -92,15 +90,11 @@ def _print(found: Stats) -> None:
 def _held(position: int, holder: Holder) -> str:
     who = "a prepared transaction" if holder.pid is None else f"pid {holder.pid}"
     told = f"readers are held at #{position} by {who}"
-    return told if holder.since is None else f"{told} for {_span(datetime.now(UTC) - holder.since)}"
-
-
-def _span(duration: timedelta) -> str:
-    seconds = max(0, int(duration.total_seconds()))  # the server's clock may be ahead of ours
-    for unit, limit, size in _UNITS:
-        if seconds < limit * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds // 86_400} days"
+    if holder.since is None:
+        return told
+    # The server's clock may be ahead of ours.
+    seconds = max((datetime.now(UTC) - holder.since).total_seconds(), 0)
+    return f"{told} for {span_text(seconds)}"
 
 
 def _print_counts(title: str, counts: dict[str, int]) -> None:

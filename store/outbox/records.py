@@ -1,7 +1,7 @@
 """What is in the outbox: how it stands, what was given up, who waits behind what."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -66,7 +66,7 @@ class Standing(Struct, frozen=True, kw_only=True):
 
     Of those pending, some are `due`, some `in_flight` with a relay, and others `waiting`: for their
     next attempt, or behind one that is not due. `failed` are dead letters. `published` have not
-    been trimmed yet. `oldest` is how long the oldest open record has been there, and `held` the
+    been trimmed yet. `oldest_seconds` is the age of the oldest open record, and `held` the
     dead letter for which an aggregate has waited longest.
     """
 
@@ -77,7 +77,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     failed: int
     skipped: int
     published: int
-    oldest: timedelta | None
+    oldest_seconds: float | None
     held: Head | None
 
 
@@ -115,7 +115,7 @@ class Outbox:
             failed=failed,
             skipped=skipped,
             published=published,
-            oldest=None if oldest is None else now - oldest,
+            oldest_seconds=None if oldest is None else (now - oldest).total_seconds(),
             held=held[0] if held else None,
         )
 
