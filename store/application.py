@@ -38,6 +38,7 @@ from store.metric_history import MetricHistory
 from store.metrics import Held, Metrics, of_process
 from store.outbox import InProcess, Publisher, Relay, Several
 from store.outbox.records import Outbox
+from store.outbox.trimming import trim
 from store.outbox.waking import Waker
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
@@ -286,6 +287,10 @@ class Hindsight:
     def relay(self, publisher: Publisher) -> Relay:
         """A relay that takes the outbox to the publisher, as EVENT_STORE_DEAD_LETTERS says."""
         return Relay(self.database, publisher, on_dead_letter=self._settings.dead_letters)
+
+    def trim_outbox(self) -> int:
+        """Remove what was published before EVENT_STORE_OUTBOX_RETENTION; how many records."""
+        return trim(self.database, self._settings.outbox_retention)
 
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them, for an answer of `store.CONTENT_TYPE`.

@@ -1,8 +1,11 @@
 """What the environment says, read once."""
 
 import os
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -10,6 +13,9 @@ from store.errors import InvalidSetting
 
 DEFAULT_URL = "sqlite:///data/events.db"
 _MOST_SHARDS = 1_000
+_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
+_SPAN = re.compile(rf"(\d{{1,9}})({'|'.join(_UNITS)})", re.ASCII)
+_LONGEST = timedelta(days=36_500)
 _DEAD_LETTERS: Mapping[str, Literal["hold", "skip"]] = {"hold": "hold", "skip": "skip"}
 
 
@@ -22,8 +28,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     hand. `redis_url` is where processes keep it together, and where workers publish to the streams
     of a `topic`, as many as there are `shards`. `outbox` off publishes nothing of what is appended
     meanwhile; `dead_letters` says whether later events of an aggregate wait for one that could not
-    be published, or skip it. `relay` off has workers publish nothing. `metrics_folder` is where the
-    processes of a service keep their metrics together.
+    be published, or skip it; `dead_letter_webhook` is told of each. `outbox_retention` is how long
+    workers keep what was published. `relay` off has workers publish nothing. `metrics_folder` is
+    where the processes of a service keep their metrics together.
     """
 
     url: str = DEFAULT_URL
@@ -37,6 +44,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     shards: int = 8
     outbox: bool = True
     dead_letters: Literal["hold", "skip"] = "hold"
+    dead_letter_webhook: str | None = None
+    outbox_retention: timedelta = timedelta(days=7)
     relay: bool = True
     metrics_folder: str | None = None
 
@@ -45,7 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         """`EVENT_STORE_URL` and so on; an empty variable is an absent one.
 
         Raises:
-            InvalidSetting: a switch is neither on nor off.
+            InvalidSetting: a switch is neither on nor off, an address none, a span none.
         """
         return cls(
             url=environment.get("EVENT_STORE_URL") or DEFAULT_URL,
@@ -60,9 +69,40 @@ class Settings(Struct, frozen=True, kw_only=True):
             outbox=_switch(environment, "EVENT_STORE_OUTBOX"),
             relay=_switch(environment, "EVENT_STORE_RELAY"),
             dead_letters=_dead_letters(environment.get("EVENT_STORE_DEAD_LETTERS") or "hold"),
+            dead_letter_webhook=_address(environment, "EVENT_STORE_DEAD_LETTER_WEBHOOK"),
+            outbox_retention=_span(environment, "EVENT_STORE_OUTBOX_RETENTION", "7d"),
             # The name is prometheus_client's, which reads it when it is imported.
             metrics_folder=environment.get("PROMETHEUS_MULTIPROC_DIR") or None,
         )
+
+
+def span(text: str) -> timedelta | None:
+    """How long 90s, 15min, 6h or 7d is; None where it is nothing like that."""
+    found = _SPAN.fullmatch(text)
+    return None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _span(environment: Mapping[str, str], name: str, default: str) -> timedelta:
+    value = environment.get(name) or default
+    found = span(value)
+    if found is None or found > _LONGEST:
+        raise InvalidSetting(f"{name}: {value!r} is no span such as 12h or 7d")
+    return found
+
+
+def _address(environment: Mapping[str, str], name: str) -> str | None:
+    value = environment.get(name)
+    if not value:
+        return None
+    try:
+        parts = urlsplit(value)
+        proper = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        proper = False
+    if not proper:
+        shown = "this" if "@" in value else repr(value)  # what stands before an @ may be a password
+        raise InvalidSetting(f"{name}: {shown} is no address such as https://example.org/hook")
+    return value
 
 
 def _switch(environment: Mapping[str, str], name: str) -> bool:

@@ -37,6 +37,7 @@ class Done(Struct, frozen=True, kw_only=True):
 
     snapshots: Taken
     pruned: int
+    trimmed: int = 0
     drift: tuple[Finding, ...] = ()
 
 
@@ -46,9 +47,15 @@ def take_due(store: Hindsight, *, progress: Callable[[int], None] = lambda _: No
 
 
 def work_once(store: Hindsight) -> Done:
-    """Take the snapshots that are due, remove those nobody has used for long, and check some."""
+    """Take the snapshots that are due, and check some; remove what is no longer needed.
+
+    That is snapshots nobody has used for long, and what was published some time ago.
+    """
     return Done(
-        snapshots=take_due(store), pruned=store.snapshots.prune(), drift=check_latest(store)
+        snapshots=take_due(store),
+        pruned=store.snapshots.prune(),
+        trimmed=store.trim_outbox(),
+        drift=check_latest(store),
     )
 
 

@@ -1,8 +1,7 @@
 """What commands take: ids, moments, JSON, expected versions."""
 
-import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ from store import payload
 from store.errors import InvalidEvent
 from store.identifiers import check_text
 from store.records import utc
+from store.settings import span
 from store.versions import ExpectedVersion, any_, exact, none
 
 WHOLE = click.IntRange(0, 2**63 - 1)
 """A version or position."""
-_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
-_SPAN = re.compile(rf"(\d{{1,9}})({'|'.join(_UNITS)})", re.ASCII)
 
 
 class Name(click.ParamType[str]):
@@ -58,11 +56,11 @@ class Since(click.ParamType[datetime]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        found = _SPAN.fullmatch(value) if isinstance(value, str) else None
+        found = span(value) if isinstance(value, str) else None
         if found is None:
             return Moment().convert(value, param, ctx)
         try:
-            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+            return datetime.now(UTC) - found
         except OverflowError:
             self.fail(f"{value!r} is longer ago than time goes back", param, ctx)
 

@@ -26,7 +26,8 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     EVENT_STORE_TOPIC names a topic; EVENT_STORE_RELAY=off leaves that to others. Snapshots that are
     due are taken: commands take their own, this is for other appends and imports. Those of folds
     that no process has had for 7 days are removed, and those taken last are compared with full
-    replays, each hour. Any number of workers may run.
+    replays, each hour; what was published longer ago than EVENT_STORE_OUTBOX_RETENTION (7d) is
+    trimmed. Any number of workers may run.
 
     \b
     Examples:
@@ -67,4 +68,5 @@ def _report(done: Done) -> None:
         click.echo(shown(f"error: drift: {place}: {finding.explanation}"), err=True)
     taken = done.snapshots.taken
     counted = "1 snapshot" if taken == 1 else f"{taken:,} snapshots"
-    click.echo(f"{counted} taken, {done.pruned:,} pruned")
+    trimmed = f", {done.trimmed:,} published records trimmed" if done.trimmed else ""
+    click.echo(f"{counted} taken, {done.pruned:,} pruned{trimmed}")

@@ -127,6 +127,10 @@ class Database(Protocol):
         """
         ...
 
+    def trim(self, seconds: float, *, limit: int) -> int:
+        """Remove records published longer ago than so many seconds, the oldest first; how many."""
+        ...
+
     def notify(self) -> None:
         """Wake those who listen, in all processes."""
         ...

@@ -128,6 +128,17 @@ SETTLE_ON_POSTGRESQL = f"""
     AND o.lease = %(lease)s::uuid AND o.status = 'pending'
     RETURNING o.aggregate_id, o.version
 """  # noqa: S608 (fixed fragments)
+# The rows' places, as any other way back to them might be a look at every row.
+TRIM_ON_POSTGRESQL = """
+    WITH trimmed AS (
+        DELETE FROM outbox WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM outbox WHERE status = 'published'
+            AND finished_at < statement_timestamp() - %(seconds)s::float8 * interval '1 second'
+            ORDER BY finished_at LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED
+        )) RETURNING 1
+    )
+    SELECT count(*) FROM trimmed
+"""
 
 RENEW_ON_POSTGRESQL = f"""
     UPDATE outbox o SET leased_until = {_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'
@@ -160,6 +171,12 @@ SETTLE_ON_SQLITE = """
 RENEW_ON_SQLITE = """
     UPDATE outbox SET leased_until = ?
     WHERE aggregate_id = ? AND version = ? AND lease = ? AND status = 'pending'
+"""
+TRIM_ON_SQLITE = """
+    DELETE FROM outbox WHERE rowid IN (
+        SELECT rowid FROM outbox WHERE status = 'published' AND finished_at < :before
+        ORDER BY finished_at LIMIT :limit
+    )
 """
 
 

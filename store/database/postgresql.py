@@ -26,6 +26,7 @@ from store.database.claiming import (
     CLAIM_ON_POSTGRESQL,
     RENEW_ON_POSTGRESQL,
     SETTLE_ON_POSTGRESQL,
+    TRIM_ON_POSTGRESQL,
     Claim,
     Claimed,
     Settlement,
@@ -286,6 +287,10 @@ class PostgreSQL:
         }
         rows = self.rows(SETTLE_ON_POSTGRESQL, {"lease": lease, "now": now, **columns})
         return frozenset((aggregate_id, version) for aggregate_id, version in rows)
+
+    def trim(self, seconds: float, *, limit: int) -> int:
+        [(trimmed,)] = self.rows(TRIM_ON_POSTGRESQL, {"seconds": seconds, "limit": limit})
+        return int(trimmed)
 
     def notify(self) -> None:
         self.rows(f"SELECT pg_notify('{_CHANNEL}', '')", {})

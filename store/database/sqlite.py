@@ -26,6 +26,7 @@ from store.database.claiming import (
     CLAIM_ON_SQLITE,
     RENEW_ON_SQLITE,
     SETTLE_ON_SQLITE,
+    TRIM_ON_SQLITE,
     Claim,
     Claimed,
     Settlement,
@@ -282,6 +283,11 @@ class SQLite:
 
         return self._write(run)
 
+    def trim(self, seconds: float, *, limit: int) -> int:
+        before = moment_text(datetime.now(UTC) - timedelta(seconds=seconds))
+        parameters = {"before": before, "limit": limit}
+        return self._write(lambda driver: _trim(driver, parameters))
+
     def notify(self) -> None:
         self._notices.add()
 
@@ -425,6 +431,11 @@ def ensure_folder(url: URL) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidSource(f"{folder}: {error.strerror}") from None
+
+
+def _trim(driver: sqlite3.Connection, parameters: Mapping[str, Any]) -> int:
+    with _immediate(driver):
+        return driver.execute(TRIM_ON_SQLITE, parameters).rowcount
 
 
 def _own_driver(connection: Connection) -> sqlite3.Connection:
