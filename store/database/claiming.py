@@ -53,11 +53,12 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
 
 # Aggregates are stepped through by the index of what is open, so what it costs does not grow with
-# what waits behind a head, nor with what was published. What was with a relay that did not come
-# back is suspected to have killed it, and claimed with nothing beside it: so the one that does is
-# found, and no other is given up for it.
-_CLAIM = """
-    WITH RECURSIVE waiting (aggregate_id) AS (
+# what waits behind a head, nor with what was published: neither may statistics, or none, have the
+# database look at all that is open, so each step is written as the only way there is. What was with
+# a relay that did not come back is suspected to have killed it, and claimed with nothing beside it:
+# so the one that does is found, and no other is given up for it.
+_WAITING = """
+    waiting (aggregate_id) AS (
         SELECT min(aggregate_id) FROM outbox WHERE open AND aggregate_id > {after}
         UNION ALL
         SELECT (
@@ -65,57 +66,69 @@ _CLAIM = """
             WHERE o.open AND o.aggregate_id > w.aggregate_id
         )
         FROM waiting w WHERE w.aggregate_id IS NOT NULL
-    ), heads AS (
-        SELECT o.aggregate_id, o.version, o.attempts, o.lease IS NOT NULL AS suspected
-        FROM waiting w JOIN outbox o ON o.aggregate_id = w.aggregate_id AND o.version = (
-            SELECT min(p.version) FROM outbox p WHERE p.open AND p.aggregate_id = w.aggregate_id
-        )
-        WHERE o.open AND o.status = 'pending'
-        AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= {now})
-        AND (o.leased_until IS NULL OR o.leased_until <= {now})
-        LIMIT {heads} {lock}
-    ), chosen AS (
-        SELECT aggregate_id, version, attempts FROM heads h
-        WHERE aggregate_id = (SELECT min(aggregate_id) FROM heads)
-        OR NOT EXISTS (
-            SELECT 1 FROM heads s WHERE s.suspected AND s.aggregate_id <= h.aggregate_id
-        )
-    ), runs AS (
-        SELECT o.aggregate_id, o.version
-        FROM chosen h JOIN outbox o ON o.aggregate_id = h.aggregate_id
-        AND o.version >= h.version AND o.version < coalesce(
-            (
-                SELECT min(p.version) FROM outbox p
-                WHERE p.open AND p.aggregate_id = h.aggregate_id AND p.version > h.version
-                AND p.version < h.version + {run}
-                AND p.attempts > 0
-            ),
-            h.version + CASE WHEN h.attempts > 0 THEN 1 ELSE {run} END
-        )
-        WHERE o.open
     )
-    UPDATE outbox SET attempts = outbox.attempts + 1, attempted_at = {now}, lease = {lease},
-        leased_by = {by}, leased_until = {until}
-    FROM runs r {events}
-    WHERE outbox.aggregate_id = r.aggregate_id AND outbox.version = r.version
-    AND outbox.open AND outbox.status = 'pending'
-    RETURNING {returning}
+"""
+_IS_DUE = """
+    o.open AND o.status = 'pending'
+    AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= {now})
+    AND (o.leased_until IS NULL OR o.leased_until <= {now})
+"""
+# The first, or those before the first that is suspected.
+_CHOSEN = """
+    chosen AS (
+        SELECT aggregate_id, version, attempts FROM (
+            SELECT aggregate_id, version, attempts, row_number() OVER by_id AS place,
+                count(*) FILTER (WHERE suspected) OVER by_id AS suspects
+            FROM heads WINDOW by_id AS (ORDER BY aggregate_id)
+        ) AS counted
+        WHERE place = 1 OR suspects = 0
+    )
+"""
+_END = """
+    coalesce(
+        (
+            SELECT min(p.version) FROM outbox p{by_index}
+            WHERE p.open AND p.aggregate_id = h.aggregate_id AND p.version > h.version
+            AND p.version < h.version + {run}
+            AND p.attempts > 0
+        ),
+        h.version + CASE WHEN h.attempts > 0 THEN 1 ELSE {run} END
+    )
 """
 
 _POSTGRESQL_NOW = "coalesce(%(now)s::timestamptz, statement_timestamp())"
 
-CLAIM_ON_POSTGRESQL = _CLAIM.format(
-    after="%(after)s::text",
-    now=_POSTGRESQL_NOW,
-    heads="%(heads)s::int",
-    run="%(run)s::int",
-    lock="FOR UPDATE OF o SKIP LOCKED",
-    lease="%(lease)s::uuid",
-    by="%(by)s::text",
-    until=f"{_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'",
-    events="JOIN events e ON e.aggregate_id = r.aggregate_id AND e.version = r.version",
-    returning="outbox.attempts, {columns}",
-)
+# A subquery that locks, or has a limit, is run for each row of what stands before it.
+CLAIM_ON_POSTGRESQL = f"""
+    WITH RECURSIVE {_WAITING.format(after="%(after)s::text")}, heads AS (
+        SELECT o.aggregate_id, o.version, o.attempts, o.lease IS NOT NULL AS suspected
+        FROM waiting w CROSS JOIN LATERAL (
+            SELECT o.aggregate_id, o.version, o.attempts, o.lease FROM outbox o
+            WHERE o.aggregate_id = w.aggregate_id AND o.version = (
+                SELECT min(p.version) FROM outbox p WHERE p.open AND p.aggregate_id = w.aggregate_id
+            )
+            AND {_IS_DUE.format(now=_POSTGRESQL_NOW)}
+            FOR UPDATE SKIP LOCKED
+        ) o LIMIT %(heads)s::int
+    ), {_CHOSEN}, runs AS (
+        SELECT o.aggregate_id, o.version
+        FROM chosen h CROSS JOIN LATERAL (
+            SELECT o.aggregate_id, o.version FROM outbox o
+            WHERE o.open AND o.aggregate_id = h.aggregate_id AND o.version >= h.version
+            AND o.version < {_END.format(by_index="", run="%(run)s::int")}
+            ORDER BY o.version LIMIT %(run)s::int
+        ) o
+    )
+    UPDATE outbox SET attempts = outbox.attempts + 1, attempted_at = {_POSTGRESQL_NOW},
+        lease = %(lease)s::uuid, leased_by = %(by)s::text,
+        leased_until = {_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'
+    FROM unnest(ARRAY(SELECT aggregate_id FROM runs), ARRAY(SELECT version FROM runs))
+        AS r (aggregate_id, version)
+    JOIN events e ON e.aggregate_id = r.aggregate_id AND e.version = r.version
+    WHERE outbox.aggregate_id = r.aggregate_id AND outbox.version = r.version
+    AND outbox.open AND outbox.status = 'pending'
+    RETURNING outbox.attempts, {{columns}}
+"""  # noqa: S608 (fixed fragments, as below)
 SETTLE_ON_POSTGRESQL = f"""
     UPDATE outbox o SET status = s.status, open = s.open, attempts = s.attempts,
         next_attempt_at = {_POSTGRESQL_NOW} + s.delay * interval '1 second',
@@ -127,7 +140,14 @@ SETTLE_ON_POSTGRESQL = f"""
     WHERE o.aggregate_id = s.aggregate_id AND o.version = s.version
     AND o.lease = %(lease)s::uuid AND o.status = 'pending'
     RETURNING o.aggregate_id, o.version
-"""  # noqa: S608 (fixed fragments)
+"""  # noqa: S608
+RENEW_ON_POSTGRESQL = f"""
+    UPDATE outbox o SET leased_until = {_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'
+    FROM unnest(%(aggregate_ids)s::text[], %(versions)s::bigint[]) AS r (aggregate_id, version)
+    WHERE o.aggregate_id = r.aggregate_id AND o.version = r.version
+    AND o.lease = %(lease)s::uuid AND o.status = 'pending'
+    RETURNING 1
+"""  # noqa: S608
 # The rows' places, as any other way back to them might be a look at every row.
 TRIM_ON_POSTGRESQL = """
     WITH trimmed AS (
@@ -140,26 +160,32 @@ TRIM_ON_POSTGRESQL = """
     SELECT count(*) FROM trimmed
 """
 
-RENEW_ON_POSTGRESQL = f"""
-    UPDATE outbox o SET leased_until = {_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'
-    FROM unnest(%(aggregate_ids)s::text[], %(versions)s::bigint[]) AS r (aggregate_id, version)
-    WHERE o.aggregate_id = r.aggregate_id AND o.version = r.version
-    AND o.lease = %(lease)s::uuid AND o.status = 'pending'
-    RETURNING 1
-"""  # noqa: S608 (fixed fragments)
-
-CLAIM_ON_SQLITE = _CLAIM.format(
-    after=":after",
-    now=":now",
-    heads=":heads",
-    run=":run",
-    lock="",
-    lease=":lease",
-    by=":by",
-    until=":until",
-    events="",
-    returning="position, attempts",
-)
+# SQLite would put a filter of all rows there are before a search for one that equals.
+_BY_INDEX = " INDEXED BY outbox_open_idx"
+CLAIM_ON_SQLITE = f"""
+    WITH RECURSIVE {_WAITING.format(after=":after")}, heads AS (
+        SELECT o.aggregate_id, o.version, o.attempts, o.lease IS NOT NULL AS suspected
+        FROM (
+            SELECT (
+                SELECT p.rowid FROM outbox p{_BY_INDEX}
+                WHERE p.open AND p.aggregate_id = w.aggregate_id ORDER BY p.version LIMIT 1
+            ) AS place FROM waiting w
+        ) f CROSS JOIN outbox o NOT INDEXED
+        WHERE o.rowid BETWEEN f.place AND f.place
+        AND {_IS_DUE.format(now=":now")}
+        LIMIT :heads
+    ), {_CHOSEN}
+    UPDATE outbox SET attempts = attempts + 1, attempted_at = :now, lease = :lease,
+        leased_by = :by, leased_until = :until
+    WHERE rowid IN (
+        SELECT o.rowid FROM chosen h CROSS JOIN outbox o{_BY_INDEX}
+        WHERE o.open AND (o.aggregate_id, o.version) >= (h.aggregate_id, h.version)
+        AND (o.aggregate_id, o.version)
+            < (h.aggregate_id, {_END.format(by_index=_BY_INDEX, run=":run")})
+    )
+    AND status = 'pending'
+    RETURNING position, attempts
+"""  # noqa: S608
 SETTLE_ON_SQLITE = """
     UPDATE outbox SET status = :status, open = :open, attempts = :attempts,
         next_attempt_at = :next_attempt_at,
