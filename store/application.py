@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -37,9 +38,12 @@ from store.log import Clock, EventLog
 from store.metric_history import MetricHistory
 from store.metrics import Held, Metrics, of_process
 from store.outbox import InProcess, Publisher, Relay, Several
+from store.outbox.measured import MeasuredRelay
 from store.outbox.records import Outbox
+from store.outbox.relay import TellDead
 from store.outbox.trimming import trim
 from store.outbox.waking import Waker
+from store.outbox.webhook import Origin, Webhook
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
 from store.records import Loaded
@@ -285,8 +289,29 @@ class Hindsight:
         return streams
 
     def relay(self, publisher: Publisher) -> Relay:
-        """A relay that takes the outbox to the publisher, as EVENT_STORE_DEAD_LETTERS says."""
-        return Relay(self.database, publisher, on_dead_letter=self._settings.dead_letters)
+        """A relay that takes the outbox to the publisher, as EVENT_STORE_DEAD_LETTERS says.
+
+        Dead letters are told to EVENT_STORE_DEAD_LETTER_WEBHOOK.
+        """
+        options: dict[str, Any] = {
+            "on_dead_letter": self._settings.dead_letters,
+            "tell_dead": self._tell_dead,
+        }
+        if not self.measured:
+            return Relay(self.database, publisher, **options)
+        return MeasuredRelay(self.database, publisher, metrics=self.metrics, **options)
+
+    @cached_property
+    def _tell_dead(self) -> TellDead:
+        if self._settings.dead_letter_webhook is None:
+            return lambda _: None
+        table = self.database.tables.tables["store_info"]
+        [(store_id,)] = self.database.select(select(table.c.store_id))
+        origin = Origin(id=UUID(str(store_id)), name=self.info.name)
+        url = self._settings.dead_letter_webhook
+        webhook = Webhook(url, origin, failed=self.metrics.untold)
+        self._open.callback(webhook.close)
+        return webhook.tell
 
     def trim_outbox(self) -> int:
         """Remove what was published before EVENT_STORE_OUTBOX_RETENTION; how many records."""

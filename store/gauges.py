@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from threading import Lock, Thread
 from time import monotonic
@@ -13,10 +13,11 @@ from prometheus_client.metrics_core import Metric
 from sqlalchemy import select
 
 from store.database import Database
-from store.errors import EventStoreError, StatementTimeout
+from store.errors import AccessDenied, EventStoreError, StatementTimeout
 from store.reader import EventReader
 
 _log = logging.getLogger(__name__)
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 LARGEST = 20
 TIME_LIMIT = 1.0
@@ -27,13 +28,25 @@ SHARE = 20
 """A reading that took long is not repeated before so many times as long have passed."""
 
 
+class Backlog(Struct, frozen=True, kw_only=True):
+    """What is in the outbox: records to be published, dead letters, since when the oldest waits."""
+
+    pending: int
+    failed: int
+    oldest: datetime | None
+
+
 class Levels(Struct, frozen=True, kw_only=True):
-    """How the store stands: bytes, events not yet to be followed, seconds they have been held."""
+    """How the store stands: bytes, events not yet to be followed, seconds they have been held.
+
+    There is no `backlog` where the database did not tell, or may not.
+    """
 
     size: int
     feed_lag: int
     watermark_age: float
     largest: Sequence[tuple[str, int]] = ()
+    backlog: Backlog | None = None
 
 
 class StoreGauges:
@@ -108,7 +121,24 @@ class StoreGauges:
             feed_lag=max(self._database.visible_position() - watermark.position, 0),
             watermark_age=0.0 if since is None else (datetime.now(UTC) - since).total_seconds(),
             largest=self._largest(() if before is None else before.largest),
+            backlog=self._backlog(None if before is None else before.backlog),
         )
+
+    def _backlog(self, before: Backlog | None) -> Backlog | None:
+        try:
+            oldest_at = self._database.microseconds("min(created_at)")
+            waiting = "count(*) FILTER (WHERE status = 'pending')"
+            [(pending, oldest)] = self._database.rows(
+                f"SELECT {waiting}, {oldest_at} FROM outbox WHERE open",  # noqa: S608 (fixed)
+                {},
+            )
+            [(failed,)] = self._database.rows(
+                "SELECT count(*) FROM outbox WHERE status = 'failed'", {}
+            )
+        except (StatementTimeout, AccessDenied):
+            return before
+        since = None if oldest is None else _EPOCH + timedelta(microseconds=oldest)
+        return Backlog(pending=pending, failed=failed, oldest=since)
 
     def _largest(self, before: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
         heads = self._database.tables.tables["aggregates"]
@@ -145,4 +175,24 @@ def gauge_families(levels: Levels) -> Iterable[Metric]:
         "event_store_watermark_age_seconds",
         "How long the oldest transaction that followers wait for is open.",
         value=levels.watermark_age,
+    )
+    if levels.backlog is not None:
+        yield from _backlog_families(levels.backlog)
+
+
+def _backlog_families(backlog: Backlog) -> Iterable[Metric]:
+    age = 0.0
+    if backlog.oldest is not None:
+        # The server's clock may be ahead of ours.
+        age = max((datetime.now(UTC) - backlog.oldest).total_seconds(), 0.0)
+    yield GaugeMetricFamily(
+        "event_store_outbox_pending", "Records that are to be published.", value=backlog.pending
+    )
+    yield GaugeMetricFamily(
+        "event_store_outbox_failed", "Dead letters there are.", value=backlog.failed
+    )
+    yield GaugeMetricFamily(
+        "event_store_outbox_oldest_age_seconds",
+        "How long the oldest record that is not yet published, or is waited for, has been there.",
+        value=age,
     )

@@ -166,6 +166,15 @@ class Moved(NamedTuple):
     size: int
 
 
+class Settled(NamedTuple):
+    """What came of attempts to publish: how many records of each."""
+
+    published: int
+    retried: int
+    failed: int
+    lost: int
+
+
 class Metrics:
     """The metrics of a process in a registry. Safe to share between threads.
 
@@ -190,6 +199,8 @@ class Metrics:
         self.lookups: dict[Lookup, Clicks] = {}
         """What was looked up in the cache."""
         self._moved: deque[Moved] = deque()
+        self._settled: deque[Settled] = deque()
+        self._untold = Clicks()
         # Asked first of all in the registry: so what waits is counted before anything is told.
         self._gauges = _Gauges(self.count)
         self._watched: list[Callable[[], Held]] = []
@@ -198,6 +209,7 @@ class Metrics:
         self._define_conflicts()
         self._define_reading()
         self._define_cache()
+        self._define_outbox()
         self.sampled = self.values()
 
     def _define_writing(self) -> None:
@@ -299,6 +311,23 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+    def _define_outbox(self) -> None:
+        self._published = self._counter(
+            "event_store_outbox_published", "Records of the outbox that were published."
+        )
+        attempts = self._counter(
+            "event_store_outbox_attempts",
+            "Attempts to publish: published, retried, failed for good, or lost with a lease.",
+            "result",
+        )
+        self._outbox_attempts = {result: attempts.labels(result) for result in Settled._fields}
+        self._dead_letters = self._counter(
+            "event_store_outbox_dead_letters", "Records that were given up."
+        )
+        self._webhook_failures = self._counter(
+            "event_store_outbox_webhook_failures", "Dead letters that the webhook did not take."
+        )
+
     def declare(self, *, aggregate_types: Iterable[str], event_types: Iterable[str]) -> None:
         """Give what a domain knows labels of its own."""
         events = tuple(event_types)
@@ -336,6 +365,14 @@ class Metrics:
         """Something went from Redis, or to it."""
         self._leave(self._moved, moved)
 
+    def relayed(self, settled: Settled) -> None:
+        """A relay has settled what it claimed at once."""
+        self._leave(self._settled, settled)
+
+    def untold(self) -> None:
+        """A webhook did not take a dead letter."""
+        self._untold.click()
+
     def _leave(self, waiting: deque[T], item: T) -> None:
         waiting.append(item)
         if len(waiting) > _MOST_WAITING:
@@ -360,6 +397,8 @@ class Metrics:
                 self._lookups[lookup].inc(clicks.taken())
             for moved in _taken(self._moved):
                 self._redis_bytes[moved.direction].inc(moved.size)
+            self._count_settled(_taken(self._settled))
+            self._webhook_failures.inc(self._untold.taken())
             watched = [watch() for watch in tuple(self._watched)]
             self._pool.set(sum(each.connections for each in watched))
             self._cached.set(sum(each.cached_bytes for each in watched))
@@ -373,6 +412,13 @@ class Metrics:
         self._command_attempts.observe_all(_taken(self._attempts))
         for kept, snapshots in Counts(_taken(self._snapshots)).items():
             self._snapshots_kept[kept].inc(snapshots)
+
+    def _count_settled(self, settled: Sequence[Settled]) -> None:
+        for each in settled:
+            self._published.inc(each.published)
+            self._dead_letters.inc(each.failed)
+            for result, records in zip(Settled._fields, each, strict=True):
+                self._outbox_attempts[result].inc(records)
 
     def _count_saved(self, saved: Sequence[Saved]) -> None:
         self._saves.observe_all([each.seconds for each in saved])

@@ -7,9 +7,10 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from math import inf
 from time import monotonic
+from typing import TypeAlias
 from uuid import uuid4
 
 from msgspec import Struct
@@ -20,8 +21,9 @@ from store.database.claiming import Claim, Claimed, Settlement
 from store.errors import EventStoreError
 from store.outbox.publishing import Publisher, publish
 from store.outbox.settling import ATTEMPTS, OnDeadLetter, is_abandoned, settlements
+from store.records import Event
 
-__all__ = ["ATTEMPTS", "LEASE", "OnDeadLetter", "Relay", "Relayed"]
+__all__ = ["ATTEMPTS", "LEASE", "DeadLetter", "OnDeadLetter", "Relay", "Relayed", "TellDead"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +56,26 @@ class Relayed(Struct, frozen=True, kw_only=True):
     next_in: float = inf
 
 
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """An event that was given up; `held` says whether later ones of its aggregate wait for it."""
+
+    event: Event
+    attempts: int
+    error: str
+    held: bool
+    failed_at: datetime
+
+
+TellDead: TypeAlias = Callable[[DeadLetter], None]
+"""Hears of each dead letter; neither fails nor takes long, as the relay waits for it."""
+
+
 class Relay:
     """Publishes what is in the outbox; of a relay each thread has its own.
 
     Any number may run, in any number of processes. `on_dead_letter` says whether the later events
-    of its aggregate wait for a dead letter. `clock` replaces the database's.
+    of its aggregate wait for a dead letter, and `tell_dead` hears of each. `clock` replaces the
+    database's.
     """
 
     def __init__(
@@ -67,6 +84,7 @@ class Relay:
         publisher: Publisher,
         *,
         on_dead_letter: OnDeadLetter = "hold",
+        tell_dead: TellDead = lambda _: None,
         lease: float = LEASE,
         heads: int = HEADS,
         run: int = RUN,
@@ -77,6 +95,7 @@ class Relay:
         self._database = database
         self._publisher = publisher
         self._on_dead_letter: OnDeadLetter = on_dead_letter
+        self._tell_dead = tell_dead
         self._lease = lease
         self._heads = heads
         self._run = run
@@ -101,7 +120,10 @@ class Relay:
                 )
             )
             held = self._database.settle(claim.lease, settled, self._now())
-        return _relayed(settled, held)
+        relayed = _relayed(settled, held)
+        for dead in _dead_letters(claimed, relayed.dead):
+            self._tell_dead(dead)
+        return relayed
 
     def run(
         self,
@@ -184,6 +206,18 @@ class Relay:
 
     def _now(self) -> datetime | None:
         return self._clock() if self._clock else None
+
+
+def _dead_letters(claimed: Sequence[Claimed], dead: Sequence[Settlement]) -> Iterator[DeadLetter]:
+    events = {(each.event.aggregate_id, each.event.version): each.event for each in claimed}
+    for each in dead:
+        yield DeadLetter(
+            event=events[each.aggregate_id, each.version],
+            attempts=each.attempts,
+            error=each.error or "",
+            held=each.is_open,
+            failed_at=datetime.now(UTC),
+        )
 
 
 def _relayed(settled: Sequence[Settlement], held: frozenset[tuple[str, int]]) -> Relayed:

@@ -177,4 +177,4 @@ def test_sqlite_steps_through_the_index(sqlite_url: str, *, analyzed: bool) -> N
         assert re.match(r"SCAN (outbox|o|p)\b", line) is None, plan
         if line.startswith("SEARCH"):
             assert any(way in line for way in ways), plan
-    assert len(steps) <= 250 * HEADS
+    assert len(steps) <= 500 * HEADS
