@@ -26,7 +26,7 @@ from store.sources import EventSource
 from store.work import working
 
 MAIN_SCRIPT = Path(__file__).with_name("main.py")
-PAGES = ["timeline", "replay", "diff", "monitoring"]
+PAGES = ["timeline", "replay", "diff", "monitoring", "operations"]
 STREAMLIT_PAGE = Path(st.__file__).with_name("static") / "index.html"
 
 # Streamlit compiles v2 components from blob: URLs and styles its elements inline.

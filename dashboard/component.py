@@ -38,6 +38,11 @@ def monitoring() -> None:
     _mount("monitoring", sheets=["timeline.css", "monitoring.css"])
 
 
+def operations() -> None:
+    """The Operations page: the outbox as it is now, and what may be done to it."""
+    _mount("operations", sheets=["timeline.css", "monitoring.css", "operations.css"])
+
+
 def _mount(page: str, *, sheets: Sequence[str]) -> None:
     css = "".join((STATIC / sheet).read_text() for sheet in sheets)
     component = st.components.v2.component(f"hindsight-{page}", css=css, js=LOADER)

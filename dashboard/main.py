@@ -26,13 +26,20 @@ st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
 replay = st.Page(PAGES / "replay.py", title="Replay", url_path="replay")
 diff = st.Page(PAGES / "diff.py", title="Diff", url_path="diff")
-# Only a store has metrics; who comes by their address all the same is told so.
+# Only a store has metrics, and an outbox; who comes by the address all the same is told so.
 monitoring = st.Page(
     PAGES / "monitoring.py",
     title="Monitoring",
     url_path="monitoring",
     visibility="visible" if resources.store() else "hidden",
 )
+operations = st.Page(
+    PAGES / "operations.py",
+    title="Operations",
+    url_path="operations",
+    visibility="visible" if resources.store() else "hidden",
+)
 root = st.Page(home, default=True, visibility="hidden")
-page = st.navigation([root, timeline, replay, diff, monitoring], position="top")
+pages = [root, timeline, replay, diff, monitoring, operations]
+page = st.navigation(pages, position="top")
 page.run()

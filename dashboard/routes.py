@@ -1,18 +1,30 @@
 """What the pages fetch from the server beside Streamlit: their scripts and their documents."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from dashboard.documents import aggregate, diff, monitoring, replay, search, store, swimlanes
+from dashboard.documents import (
+    aggregate,
+    diff,
+    monitoring,
+    operations,
+    replay,
+    search,
+    store,
+    swimlanes,
+)
+from dashboard.documents.operations import NotAnOperator
 from dashboard.parameters import InvalidAddress
 from dashboard.searching import InvalidSearch
 from store.errors import (
@@ -21,6 +33,7 @@ from store.errors import (
     InvalidEvent,
     InvalidExpression,
     NotFound,
+    RecordRefused,
 )
 
 STATIC = Path(__file__).with_name("static")
@@ -52,6 +65,7 @@ DOCUMENTS: dict[str, Document] = {
     "later": search.newer,
     "swimlanes": swimlanes.swimlanes,
     "monitoring": monitoring.monitoring,
+    "operations": operations.operations,
     "replay": replay.replay,
     "window": replay.window,
     "blame": replay.blamed,
@@ -77,6 +91,7 @@ def routes() -> list[BaseRoute]:
         Route("/documents/export", _sending(search.export)),
         Route("/documents/patch", _sending(diff.patch)),
         Route("/documents/states", _sending(diff.states)),
+        Route("/documents/operate", _acting(operations.operate), methods=["POST"]),
         *documents,
     ]
 
@@ -116,6 +131,28 @@ def _answering(made: Document) -> Callable[[Request], Response]:
     return endpoint
 
 
+def _acting(act: Callable[[bytes], Any]) -> Callable[[Request], Awaitable[Response]]:
+    """Does what the body says, for our own pages only."""
+
+    async def endpoint(request: Request) -> Response:
+        # No other site's form can send JSON, and its script would have to ask first; the browser
+        # says where it comes from, besides.
+        if request.headers.get("content-type") != "application/json" or not _is_ours(request):
+            return _json({"error": "not from this dashboard", "kind": "Foreign"}, 403)
+        body = await request.body()
+        try:
+            return _json(await run_in_threadpool(act, body), 200)
+        except EventStoreError as error:
+            return _refusal(error)
+
+    return endpoint
+
+
+def _is_ours(request: Request) -> bool:
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
 def _sending(
     made: Callable[[QueryParams], bytes | Iterator[bytes]],
 ) -> Callable[[Request], Response]:
@@ -151,4 +188,8 @@ def _json(document: Any, status: int) -> Response:
 def _status(error: EventStoreError) -> int:
     if isinstance(error, NotFound):
         return 404
+    if isinstance(error, NotAnOperator):
+        return 403
+    if isinstance(error, RecordRefused):
+        return 409
     return 400 if isinstance(error, _ASKED_WRONGLY) else 503

@@ -1,7 +1,8 @@
 // Conflicts in tables: the aggregates that have most of them, and the newest.
 
-import { h, number, show } from "./dom.js";
-import { ago, iso, stamp, zoned } from "./moments.js";
+import { h, number } from "./dom.js";
+import { iso, stamp, zoned } from "./moments.js";
+import { Rows, clipped } from "./rows.js";
 import { query } from "./view.js";
 
 // Whether a conflict had to be, by what retrying the losing command came to.
@@ -14,46 +15,6 @@ const VERDICTS = {
   order: "Yes: the order matters",
   unknown: "Not known",
 };
-
-class Rows {
-  constructor({ title, note, kind, columns, nothing }) {
-    this.columns = columns;
-    this.body = h("tbody", {});
-    this.nothing = h("p", { class: "bare" }, nothing);
-    const heads = columns.map(({ name, kind: column }) => h("th", { scope: "col", class: column }, name));
-    this.table = h("table", { class: "list", "aria-label": title }, h("thead", {}, h("tr", {}, heads)), this.body);
-    this.frame = h("div", { class: "frame list-frame", tabindex: "0", role: "group", "aria-label": `${title}, scrollable` }, this.table, this.nothing);
-    this.element = h("section", { class: `panel ${kind}` }, h("header", {}, h("h2", {}, title), h("span", { class: "faint" }, note)), this.frame);
-  }
-
-  update(rows, now) {
-    const drawn = JSON.stringify(rows);
-    if (drawn !== this.drawn) {
-      this.drawn = drawn;
-      this.rows = rows;
-      this.redraw();
-    }
-    this.tick(now);
-  }
-
-  redraw() {
-    const { rows = [] } = this;
-    this.nothing.hidden = rows.length > 0;
-    this.table.hidden = !rows.length;
-    show(this.body, rows.map((row) => h("tr", {}, this.columns.map(({ cell, kind }) => h("td", { class: kind }, cell(row))))));
-  }
-
-  // Time goes on without news: only the words for it change.
-  tick(now) {
-    for (const when of this.body.querySelectorAll("[data-at]")) {
-      const text = ago(Math.max(now - Number(when.dataset.at), 0));
-      if (when.textContent !== text) when.textContent = text;
-    }
-  }
-}
-
-// Whole in the page, for who searches or copies; the style sheet shows as much as fits.
-const clipped = (text) => h("bdi", { title: text }, text);
 
 function aggregate({ aggregate_id: id }, version) {
   if (id === null) return h("span", { class: "faint" }, "not known");

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from store.database import Database
 from store.errors import RecordNotFound, RecordRefused
-from store.identifiers import check_text
+from store.identifiers import check_text, is_storable
 from store.outbox.records import Action
 
 BATCH = 1_000
@@ -121,6 +121,8 @@ class Operations:
             after = (found[-1].aggregate_id, found[-1].version)
 
     def _lock(self, connection: Connection, aggregate_id: str, version: int) -> Row[Any]:
+        if not is_storable(aggregate_id):
+            raise RecordNotFound(aggregate_id, version)
         c = self._table.c
         wanted = self._records().where(c.aggregate_id == aggregate_id, c.version == version)
         found = connection.execute(wanted).one_or_none()

@@ -12,6 +12,7 @@ from sqlalchemy.types import TypeEngine
 from store.database import Database
 from store.database.claiming import Status
 from store.errors import RecordNotFound
+from store.identifiers import is_storable
 from store.tables import Moment
 
 COUNTED = 100_000
@@ -152,6 +153,8 @@ class Outbox:
 
     def records(self, aggregate_id: str, *, after: int = 0, limit: int = PAGE) -> Sequence[Record]:
         """Those of an aggregate behind the version `after`, in the order of versions."""
+        if not is_storable(aggregate_id):
+            return []
         parameters = {"aggregate_id": aggregate_id, "after": after, "limit": limit}
         return [_record(row) for row in self._rows(_OF_AGGREGATE, _TYPES, parameters)]
 

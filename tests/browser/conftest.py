@@ -20,7 +20,7 @@ expect.set_options(timeout=PATIENCE)
 class Serve(Protocol):
     """Gives the address of a dashboard over a source."""
 
-    def __call__(self, source: str | Path, *, domain: str = "") -> str: ...
+    def __call__(self, source: str | Path, *, domain: str = "", operate: bool = False) -> str: ...
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +29,13 @@ def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
 
     A server of its own costs a test seconds: of the start, and of scripts that no browser has yet.
     """
-    running: dict[tuple[str, str], tuple[subprocess.Popen[str], str]] = {}
+    running: dict[tuple[str, str, bool], tuple[subprocess.Popen[str], str]] = {}
 
-    def start(source: str | Path, *, domain: str = "") -> str:
-        key = (str(source), domain)
+    def start(source: str | Path, *, domain: str = "", operate: bool = False) -> str:
+        key = (str(source), domain, operate)
         if key not in running:
-            running[key] = started(str(source), pytestconfig.rootpath, domain=domain)
+            root = pytestconfig.rootpath
+            running[key] = started(str(source), root, domain=domain, operate=operate)
         return running[key][1]
 
     yield start
@@ -46,9 +47,12 @@ def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
         process.stdout.close()
 
 
-def started(source: str, root: Path, *, domain: str = "") -> tuple[subprocess.Popen[str], str]:
+def started(
+    source: str, root: Path, *, domain: str = "", operate: bool = False
+) -> tuple[subprocess.Popen[str], str]:
     """A server over a source, and the address it listens on."""
     command = [sys.executable, "-m", "dashboard", "--source", source, "--port", "0"]
+    command += ["--operate"] if operate else []
     environment = os.environ | {"EVENT_STORE_DOMAIN": domain}
     process = subprocess.Popen(
         command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True

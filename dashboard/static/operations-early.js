@@ -1,0 +1,4 @@
+import { early } from "./early.js";
+import { prepare } from "./operations.js";
+
+early(prepare);

@@ -1,0 +1,166 @@
+"""The Operations page: what waits, what was given up, and what its user does about it."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from store import Hindsight, NewEvent, any_
+from store.outbox import ATTEMPTS, Relay
+from store.outbox.operations import Operations
+from tests.browser.conftest import Serve
+from tests.browser.test_app_shell import OVERFLOWING, WCAG
+from tests.published import Recording
+from tests.waiting import until
+
+pytestmark = pytest.mark.browser
+
+NewContext = Callable[..., BrowserContext]
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def put(store: Hindsight, aggregate_id: str, *types: str) -> None:
+    events = [NewEvent(each, {}) for each in types]
+    store.append("thing", aggregate_id, events, expected=any_())
+
+
+def give_up(store: Hindsight) -> None:
+    """Have what is due fail until it is given up."""
+    relay = Relay(store.database, Recording(lambda _: True))
+    for _ in range(ATTEMPTS):
+        with store.database.transaction() as connection:
+            connection.exec_driver_sql("UPDATE outbox SET next_attempt_at = NULL")
+        relay.once()
+
+
+@pytest.fixture
+def stuck(store_url: str) -> str:
+    """Two aggregates that wait for a dead letter each, and one that is due."""
+    with Hindsight(store_url) as store:
+        put(store, "order-1", "Made", "Paid", "Sent")
+        put(store, "order-2", HOSTILE)
+        give_up(store)
+        put(store, "order-3", "Made")
+    return store_url
+
+
+def table(page: Page, name: str) -> Locator:
+    return page.get_by_role("table", name=name)
+
+
+def row(page: Page, name: str, aggregate_id: str) -> Locator:
+    return table(page, name).get_by_role("row").filter(has_text=aggregate_id)
+
+
+def figure(page: Page, name: str) -> Locator:
+    return page.locator(".figures > div").filter(has_text=name)
+
+
+def test_it_shows_what_waits_for_what_and_why(page: Page, serve: Serve, stuck: str) -> None:
+    page.goto(f"{serve(stuck)}/operations")
+    expect(figure(page, "Pending")).to_contain_text("3")
+    expect(figure(page, "Dead letters")).to_contain_text("2")
+    first = row(page, "Dead letters", "order-1")
+    expect(first).to_contain_text("tests.published.Refused: no Made today")
+    first.locator("summary").click()
+    expect(first.locator("pre")).to_contain_text("Refused: no Made today")
+    expect(row(page, "Dead letters", "order-2")).to_contain_text(HOSTILE)
+    expect(row(page, "Head of the line", "order-1")).to_contain_text("dead letter: held")
+    expect(row(page, "Head of the line", "order-3")).to_contain_text("due")
+    first.get_by_role("link").click()
+    expect(page).to_have_url(f"{serve(stuck)}/timeline?aggregate=order-1&version=1")
+    page.go_back()
+    expect(row(page, "Dead letters", "order-1")).to_be_visible()
+
+
+def test_who_only_looks_is_told_how_to_operate(page: Page, serve: Serve, stuck: str) -> None:
+    page.goto(f"{serve(stuck)}/operations")
+    expect(page.get_by_text("open the dashboard with --operate")).to_be_visible()
+    expect(page.get_by_role("button", name="Redrive")).to_have_count(0)
+
+
+def test_a_dead_letter_is_redriven_with_a_reason_by_keyboard_alone(
+    page: Page, serve: Serve, stuck: str
+) -> None:
+    page.goto(f"{serve(stuck, operate=True)}/operations")
+    row(page, "Dead letters", "order-1").get_by_role("button", name="Redrive").focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Redrive order-1 version 1?")
+    expect(dialog.get_by_role("textbox", name="Reason")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # without a reason
+    expect(dialog).to_be_visible()
+    page.keyboard.type("the sink is back")
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_text("Redriven: order-1 version 1.")).to_be_visible()
+    expect(row(page, "Dead letters", "order-1")).to_have_count(0)
+    expect(row(page, "Head of the line", "order-1")).to_contain_text("due")
+    expect(row(page, "Who did what", "order-1")).to_contain_text("the sink is back")
+
+
+def test_one_that_is_skipped_lets_the_others_go_on(page: Page, serve: Serve, stuck: str) -> None:
+    page.goto(f"{serve(stuck, operate=True)}/operations")
+    row(page, "Dead letters", "order-1").get_by_role("button", name="Skip").click()
+    page.get_by_role("textbox", name="Reason").fill("a test order")
+    page.get_by_role("dialog").get_by_role("button", name="Skip").click()
+    expect(page.get_by_text("Skipped: order-1 version 1.")).to_be_visible()
+    expect(row(page, "Head of the line", "order-1")).to_contain_text("2")
+    with Hindsight(stuck) as store:
+        publisher = Recording()
+        relay = Relay(store.database, publisher)
+        while relay.once().claimed:
+            pass
+        assert publisher.versions()["order-1"] == [2, 3]
+    expect(row(page, "Head of the line", "order-1")).to_have_count(0)
+
+
+def test_what_cannot_be_done_is_said_where_it_was_asked(
+    page: Page, serve: Serve, stuck: str
+) -> None:
+    page.goto(f"{serve(stuck, operate=True)}/operations?live=0")
+    row(page, "Dead letters", "order-1").get_by_role("button", name="Skip").click()
+    with Hindsight(stuck) as store:
+        Operations(store.database, actor="another").skip("order-1", 1, reason="quicker")
+    page.get_by_role("textbox", name="Reason").fill("too late")
+    page.get_by_role("dialog").get_by_role("button", name="Skip").click()
+    alert = page.get_by_role("dialog").get_by_role("alert")
+    expect(alert).to_contain_text("'order-1' version 1")
+
+
+def test_an_empty_store_has_nothing_to_operate(page: Page, serve: Serve, sqlite_url: str) -> None:
+    page.goto(f"{serve(sqlite_url)}/operations")
+    expect(page.get_by_text("Nothing has been given up")).to_be_visible()
+    expect(page.get_by_text("Everything has been published")).to_be_visible()
+    with Hindsight(sqlite_url) as store:
+        put(store, "order-1", "Made")
+        until(lambda: store.outbox.standing().pending)
+    expect(row(page, "Head of the line", "order-1")).to_be_visible()
+
+
+def test_an_event_file_says_that_it_has_no_outbox(page: Page, serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(b"")
+    page.goto(f"{serve(path)}/operations")
+    expect(page.get_by_text("These events are in no store")).to_be_visible()
+
+
+def test_it_fits_and_everybody_can_use_it(
+    new_context: NewContext, serve: Serve, stuck: str
+) -> None:
+    address = f"{serve(stuck, operate=True)}/operations"
+    for theme, width in product(("light", "dark"), (1440, 800)):
+        page = new_context(color_scheme=theme, width=width).new_page()
+        page.goto(address)
+        expect(row(page, "Dead letters", "order-1")).to_be_visible()
+        main = page.get_by_role("main", name="Operations")
+        assert main.evaluate(OVERFLOWING) == []
+        row(page, "Dead letters", "order-1").get_by_role("button", name="Skip").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        results = Axe().run(page, options=WCAG)
+        assert results.violations_count == 0, results.generate_report()
