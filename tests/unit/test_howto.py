@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from store import Hindsight, NewEvent, any_
-from store.gauges import Levels, gauge_families
+from store.gauges import Backlog, Levels, gauge_families
 from store.metrics import Metrics
 from store.outbox import Publisher
 from tests.servers import RedisServer
@@ -193,7 +193,12 @@ def test_every_metric_is_on_the_page() -> None:
     assert told == names | {"event_store_build_info"}
 
 
-LEVELS = Levels(size=1, feed_lag=0, watermark_age=0.0)
+LEVELS = Levels(
+    size=1,
+    feed_lag=0,
+    watermark_age=0.0,
+    backlog=Backlog(pending=0, failed=0, oldest=None),
+)
 
 
 def _told_as(family: Metric) -> list[str]:
