@@ -3,7 +3,7 @@
 from store.application import Hindsight, migrate
 from store.conflict import Conflict
 from store.domain import Activity, Aggregate, Command, Delivery, Domain, Handler
-from store.errors import CommandRejected
+from store.errors import CommandRejected, SinkUnavailable
 from store.execution import Executed
 from store.metrics import CONTENT_TYPE, Metrics
 from store.records import (
@@ -38,6 +38,7 @@ __all__ = [
     "Loaded",
     "Metrics",
     "NewEvent",
+    "SinkUnavailable",
     "Upcaster",
     "any_",
     "exact",

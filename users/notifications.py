@@ -11,8 +11,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from store import Delivery, Handler
-from store.errors import SinkUnavailable
+from store import Delivery, Handler, SinkUnavailable
 from users.events import AccountLocked, UserCreated
 
 SENDER = "accounts@users.example"
