@@ -29,6 +29,10 @@ _log = logging.getLogger(__name__)
 
 POLL = 5.0
 """Seconds between two looks where nobody is woken."""
+BUSY = 0.01
+"""Seconds for which a relay that had something looks by itself: nobody wakes it again so soon."""
+LOOK = 0.001
+"""Seconds between two of those looks."""
 RECONNECT = 0.5
 """Seconds between two tries to reach a database that is away."""
 LEASE = 30.0
@@ -151,12 +155,16 @@ class Relay:
         report: Callable[[Relayed], None],
         poll: float,
     ) -> None:
-        due = inf
+        due, busy_until = inf, 0.0
         while not stop.is_set():
             relayed = self.once()
             if relayed.claimed:
                 report(relayed)
                 due = min(due, monotonic() + relayed.next_in)
+                busy_until = monotonic() + BUSY
+                continue
+            if monotonic() < busy_until:
+                stop.wait(LOOK)
                 continue
             listener.wait(max(min(poll, due - monotonic()), 0), stop)
             if monotonic() >= due:
