@@ -79,7 +79,8 @@ export class AggregateView {
   redraw() {
     this.list.redraw();
     if (this.history) this.#draw();
-    if (this.panel.shown) this.panel.update(this.view.aggregate, this.panel.shown.version);
+    // What has been asked for meanwhile, not what is still shown.
+    if (this.panel.shown) this.#loadEvent();
   }
 
   key(name) {

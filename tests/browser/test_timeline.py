@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from store import Hindsight
 from store.transfer import import_events
@@ -197,6 +197,26 @@ def test_keys_step_through_the_history(page: Page, scoop: str) -> None:
         expect(chosen_event(page)).to_contain_text(version)
     page.keyboard.press("Enter")
     expect(event_panel(page)).to_be_focused()
+
+
+def test_what_is_drawn_anew_meanwhile_takes_back_no_step(page: Page, scoop: str) -> None:
+    held: list[Route] = []
+    page.route(
+        "**/documents/event?*version=601*",
+        lambda route: held.append(route),  # noqa: PLW0108 - no builtin
+    )
+    open_view(page, f"{scoop}?aggregate=main/aws&version=600")
+    expect(chosen_event(page)).to_contain_text("600 ")
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile("version=601"))
+    local = page.get_by_role("button", name="Local")
+    local.click()
+    expect(local).to_have_attribute("aria-pressed", "true")
+    page.wait_for_timeout(300)
+    for route in held:
+        route.continue_()
+    expect(chosen_event(page)).to_contain_text("601 ")
+    page.get_by_role("button", name="UTC", exact=True).click()
 
 
 def test_a_step_beyond_the_page_turns_it(page: Page, scoop: str) -> None:
