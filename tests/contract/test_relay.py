@@ -18,6 +18,8 @@ from store.outbox.waking import PAUSE, Waker
 from tests.published import Recording
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 LONG = 60.0
 """Seconds that no test waits."""
 
