@@ -21,7 +21,6 @@ from store.application import Hindsight
 from store.domain import Domains
 from store.errors import EventStoreError
 from store.metrics import CONTENT_TYPE, of_process
-from store.settings import Settings
 from store.sources import EventSource
 from store.work import working
 
@@ -62,9 +61,7 @@ WARM_IMPORTS = [
 def _workers(operator: Hindsight | None) -> AbstractContextManager[None]:
     if operator is None:
         return nullcontext()
-    publisher = operator.publisher() if Settings.from_environment().relay else None
-    relay = None if publisher is None else operator.relay(publisher)
-    return working(operator, relay=relay)
+    return working(operator, relay=operator.own_relay())
 
 
 class SecurityHeaders:

@@ -313,6 +313,17 @@ class Hindsight:
         self._open.callback(webhook.close)
         return webhook.tell
 
+    def own_relay(self) -> Relay | None:
+        """The relay that a worker of this store runs, by its settings.
+
+        None where it publishes nothing: there is no publisher, or EVENT_STORE_RELAY is off.
+
+        Raises:
+            InvalidSetting: there is a topic, and no Redis.
+        """
+        publisher = self.publisher() if self._settings.relay else None
+        return None if publisher is None else self.relay(publisher)
+
     def trim_outbox(self) -> int:
         """Remove what was published before EVENT_STORE_OUTBOX_RETENTION; how many records."""
         return trim(self.database, self._settings.outbox_retention)

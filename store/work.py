@@ -11,6 +11,7 @@ from msgspec import Struct
 from store.application import Hindsight
 from store.errors import EventStoreError, NotFound
 from store.outbox import Relay, Relayed
+from store.outbox.records import last_line
 from store.verification import Finding, verify
 
 _log = logging.getLogger(__name__)
@@ -110,12 +111,14 @@ def relaying(
     if relay is None:
         yield
         return
-    failed: list[BaseException] = []
+    failed: list[Exception] = []
 
     def run() -> None:
         try:
             relay.run(stop, report=report)
-        except BaseException as error:  # noqa: BLE001 (raised again in the thread that waits)
+        except Exception as error:  # noqa: BLE001 (raised again in the thread that waits)
+            # Which may wait for long: a dashboard goes on without its relay.
+            _log.exception("the relay has ended")
             failed.append(error)
         finally:
             stop.set()
@@ -147,17 +150,17 @@ def working(store: Hindsight, *, relay: Relay | None) -> Iterator[None]:
     thread = threading.Thread(target=keep_working, name="hindsight-work")
     thread.start()
     try:
-        with relaying(relay, stop, log_dead):
+        with relaying(relay, stop, _log_dead):
             yield
     finally:
         stop.set()
         thread.join()
 
 
-def log_dead(relayed: Relayed) -> None:
+def _log_dead(relayed: Relayed) -> None:
     """Log what was given up."""
     for dead in relayed.dead:
-        why = (dead.error or "").strip().rpartition("\n")[2]
+        why = last_line(dead.error or "")
         _log.error("dead letter: %s version %d: %s", dead.aggregate_id, dead.version, why)
 
 

@@ -10,6 +10,7 @@ from store.cli.columns import shown
 from store.cli.program import domain_option, store_option
 from store.domain import Domains
 from store.outbox import Relayed
+from store.outbox.records import last_line
 from store.settings import Settings
 from store.work import Done, publish_due, relaying, work_once
 from store.work import work as keep_working
@@ -37,8 +38,7 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     if not (domains.domains or Settings.from_environment().topic):
         raise click.UsageError("no domain named; give --domain MODULE:NAME or EVENT_STORE_DOMAIN")
     with Hindsight(url, domain=domains) as store:
-        publisher = store.publisher() if Settings.from_environment().relay else None
-        relay = None if publisher is None else store.relay(publisher)
+        relay = store.own_relay()
         if once:
             if relay is not None:
                 publish_due(relay, _report_dead)
@@ -47,7 +47,7 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        told = "publishing nothing" if publisher is None else f"publishing to {publisher}"
+        told = "publishing nothing" if relay is None else f"publishing to {relay.publisher}"
         click.echo(shown(f"working on {store.info.name}, {told} (Ctrl-C stops it)"))
         with relaying(relay, stop, _report_dead):
             keep_working(store, stop=stop, report=_report)
@@ -55,9 +55,9 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
 
 def _report_dead(relayed: Relayed) -> None:
     for dead in relayed.dead:
-        why = (dead.error or "").strip().rpartition("\n")[2]
         place = f"{dead.aggregate_id} version {dead.version}"
-        click.echo(shown(f"error: dead letter: {place}: {why}"), err=True)
+        told = f"error: dead letter: {place}: {last_line(dead.error or '')}"
+        click.echo(shown(told), err=True)
 
 
 def _report(done: Done) -> None:

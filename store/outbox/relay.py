@@ -5,7 +5,7 @@ import os
 import platform
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import inf
@@ -97,7 +97,7 @@ class Relay:
     ) -> None:
         self.name = f"{platform.node()}:{os.getpid()}"
         self._database = database
-        self._publisher = publisher
+        self.publisher = publisher
         self._on_dead_letter: OnDeadLetter = on_dead_letter
         self._tell_dead = tell_dead
         self._lease = lease
@@ -117,7 +117,8 @@ class Relay:
         if not claimed:
             return Relayed()
         with self._renewing(claim, claimed):
-            failures = self._publish([each for each in claimed if not is_abandoned(each)])
+            sent = [each.event for each in claimed if not is_abandoned(each)]
+            failures = publish(self.publisher, sent)
             settled = list(
                 settlements(
                     claimed, failures, on_dead_letter=self._on_dead_letter, chance=self._chance
@@ -208,9 +209,6 @@ class Relay:
                 self._database.renew(replace(claim, now=self._now()), claimed)
             except EventStoreError as error:
                 _log.warning("a lease is not renewed: %s", error)
-
-    def _publish(self, claimed: Sequence[Claimed]) -> Mapping[int, Exception]:
-        return publish(self._publisher, [each.event for each in claimed])
 
     def _now(self) -> datetime | None:
         return self._clock() if self._clock else None

@@ -15,6 +15,7 @@ from store import Hindsight, NewEvent, any_
 from store.errors import StoreUnavailable
 from store.outbox import Relay, Relayed
 from store.outbox.waking import PAUSE, Waker
+from store.work import relaying
 from tests.published import Recording
 from tests.waiting import until
 
@@ -159,3 +160,34 @@ def test_a_database_that_does_not_take_it_wakes_nobody_and_stops_nobody(
     assert [record.message for record in caplog.records] == [
         "relays are not woken, and look by themselves: away"
     ]
+
+
+def test_a_relay_that_breaks_is_told_at_once_and_ends_the_work(
+    store: Hindsight, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store, "a")
+    stop = threading.Event()
+
+    def breaks(_: Relayed) -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    def wait_for_the_end() -> None:
+        with relaying(Relay(store.database, Recording()), stop, breaks):
+            assert stop.wait(5)
+            assert "the relay has ended" in caplog.text
+
+    with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
+        wait_for_the_end()
+
+
+def test_switched_off_a_worker_publishes_nothing(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Hindsight(store_url, domain="users:domain") as store:
+        assert store.own_relay() is not None
+    monkeypatch.setenv("EVENT_STORE_RELAY", "off")
+    with Hindsight(store_url, domain="users:domain") as store:
+        assert store.own_relay() is None
+    monkeypatch.delenv("EVENT_STORE_RELAY")
+    with Hindsight(store_url) as store:
+        assert store.own_relay() is None
