@@ -67,7 +67,10 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many records there are, each at most `counted`; the age is in seconds."""
+    """How many records there are, each at most `counted`; the age is in seconds.
+
+    Where `is_bounded`, at least so many are pending, due and in flight.
+    """
 
     pending: int
     due: int
@@ -75,6 +78,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     skipped: int
     published: int
+    is_bounded: bool
     oldest: float | None
     held: str | None
     counted: int = COUNTED
@@ -166,6 +170,7 @@ def _counts(standing: Standing) -> Counts:
         failed=standing.failed,
         skipped=standing.skipped,
         published=standing.published,
+        is_bounded=standing.is_bounded,
         oldest=standing.oldest_seconds,
         held=standing.held.record.aggregate_id if standing.held is not None else None,
     )

@@ -81,6 +81,8 @@ class Operations extends Page {
     this.dead.update(found.dead, now);
     this.heads.update(found.heads, now);
     this.log.update(found.acts, now);
+    this.dead.note(first(found, found.dead, "what could not be published", "; hindsight outbox failed lists more"));
+    this.heads.note(first(found, found.heads, "the record that each aggregate’s later ones wait for"));
     this.#tick();
   }
 
@@ -179,16 +181,20 @@ function standing({ state, leased_by: relay, leased_until: leased, next_attempt_
 
 function figures({ status }) {
   const { pending, due, in_flight, oldest, held, failed, skipped, published } = status;
-  const count = (value) => `${number(value)}${value === status.counted ? "+" : ""}`;
+  const count = (value, more = value === status.counted) => `${number(value)}${more ? "+" : ""}`;
+  const open = (value) => count(value, status.is_bounded);
   return [
-    ["Pending", count(pending), pending ? `${count(due)} due now` : "all published"],
-    ["In flight", count(in_flight), "with a relay"],
+    ["Pending", open(pending), pending ? `${open(due)} due now` : "all published"],
+    ["In flight", open(in_flight), "with a relay"],
     ["Oldest", oldest === null ? NONE : span(Math.round(oldest) * 1e6), "waits to be published"],
     ["Dead letters", count(failed), held === null ? "none holds others" : `holds up ${held}`, failed ? "warned" : null],
     ["Skipped", count(skipped), "by somebody"],
     ["Published", count(published), "still kept"],
   ];
 }
+
+// What a table shows; and that it is not all, and where the `rest` is.
+const first = ({ shown }, rows, what, rest = "") => (rows.length < shown ? what : `${what}: the first ${number(shown)} by aggregate${rest}`);
 
 function freshness({ name, can_operate: can }, live) {
   const what = live ? `The outbox of ${name}, as it is now.` : `The outbox of ${name}, not live.`;

@@ -7,11 +7,17 @@ export class Rows {
   constructor({ title, note, kind, columns, nothing }) {
     this.columns = columns;
     this.body = h("tbody", {});
+    this.said = h("span", { class: "faint" }, note);
     this.nothing = h("p", { class: "bare" }, nothing);
     const heads = columns.map(({ name, kind: column }) => h("th", { scope: "col", class: column }, name));
     this.table = h("table", { class: "list", "aria-label": title }, h("thead", {}, h("tr", {}, heads)), this.body);
     this.frame = h("div", { class: "frame list-frame", tabindex: "0", role: "group", "aria-label": `${title}, scrollable` }, this.table, this.nothing);
-    this.element = h("section", { class: `panel ${kind}` }, h("header", {}, h("h2", {}, title), h("span", { class: "faint" }, note)), this.frame);
+    this.element = h("section", { class: `panel ${kind}` }, h("header", {}, h("h2", {}, title), this.said), this.frame);
+  }
+
+  // What is said of the table, beside its title.
+  note(text) {
+    if (this.said.textContent !== text) this.said.textContent = text;
   }
 
   update(rows, now) {

@@ -271,8 +271,9 @@ def _told(found: Status) -> Iterator[str]:
         (standing.in_flight, "in flight"),
         (standing.waiting, "waiting"),
     )
-    parts = ", ".join(f"{_number(number)} {name}" for number, name in of_those)
-    yield f"pending    {_number(standing.pending)}: {parts}"
+    more = standing.is_bounded
+    parts = ", ".join(f"{_number(number, more=more)} {name}" for number, name in of_those)
+    yield f"pending    {_number(standing.pending, more=more)}: {parts}"
     yield f"failed     {_number(standing.failed)}"
     yield f"skipped    {_number(standing.skipped)}"
     yield f"published  {_number(standing.published)}, kept for a while"
@@ -366,8 +367,8 @@ def _time(moment: datetime | None) -> str:
     return "–" if moment is None else utc_text(moment, "seconds")
 
 
-def _number(count: int) -> str:
-    return f"{count:,} or more" if count == COUNTED else f"{count:,}"
+def _number(count: int, *, more: bool = False) -> str:
+    return f"{count:,} or more" if more or count == COUNTED else f"{count:,}"
 
 
 def _counted(count: int) -> str:

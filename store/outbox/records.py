@@ -65,10 +65,11 @@ class Head(Struct, frozen=True, kw_only=True):
 class Standing(Struct, frozen=True, kw_only=True):
     """How many records there are, of each kind up to `COUNTED`.
 
-    Of those pending, some are `due`, some `in_flight` with a relay, and others `waiting`: for their
-    next attempt, or behind one that is not due. `failed` are dead letters. `published` have not
-    been trimmed yet. `oldest_seconds` is the age of the oldest open record, and `held` the
-    dead letter for which an aggregate has waited longest.
+    Where more than that are open `is_bounded` says so: at least so many are pending then, due, in
+    flight and waiting. Of those pending, some are `due`, some `in_flight` with a relay, and others
+    `waiting`: for their next attempt, or behind one that is not due. `failed` are dead letters.
+    `published` have not been trimmed yet. `oldest_seconds` is the age of the oldest open record,
+    and `held` the dead letter for which an aggregate has waited longest.
     """
 
     pending: int
@@ -78,6 +79,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     failed: int
     skipped: int
     published: int
+    is_bounded: bool
     oldest_seconds: float | None
     held: Head | None
 
@@ -106,7 +108,7 @@ class Outbox:
     def standing(self) -> Standing:
         """How it stands; what is counted is bounded, so the page of it opens as fast on any."""
         [row] = self._rows(_STANDING, _STANDING_TYPES, {"counted": COUNTED})
-        pending, due, in_flight, failed, skipped, published, now, oldest = row
+        pending, due, in_flight, looked_at, failed, skipped, published, now, oldest = row
         held = self._heads(_LONGEST_HELD, {"counted": COUNTED})
         return Standing(
             pending=pending,
@@ -116,6 +118,7 @@ class Outbox:
             failed=failed,
             skipped=skipped,
             published=published,
+            is_bounded=looked_at == COUNTED,
             oldest_seconds=None if oldest is None else (now - oldest).total_seconds(),
             held=held[0] if held else None,
         )
@@ -291,11 +294,13 @@ _STANDING = f"""
         (SELECT count(*) FROM lined WHERE status = 'pending') AS pending,
         (SELECT count(*) FROM lined WHERE status = 'pending' AND due) AS due,
         (SELECT count(*) FROM lined WHERE status = 'pending' AND in_flight) AS in_flight,
+        (SELECT count(*) FROM lined) AS looked_at,
         {_counted("failed")}, {_counted("skipped")}, {_counted("published")},
         {{now}} AS now, (SELECT min(created_at) FROM outbox WHERE open) AS oldest
 """  # noqa: S608
+_NUMBERS = ("pending", "due", "in_flight", "looked_at", "failed", "skipped", "published")
 _STANDING_TYPES: Mapping[str, TypeEngine[Any]] = {
-    **dict.fromkeys(("pending", "due", "in_flight", "failed", "skipped", "published"), Integer()),
+    **dict.fromkeys(_NUMBERS, Integer()),
     "now": Moment(),
     "oldest": Moment(),
 }

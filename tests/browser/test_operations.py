@@ -133,6 +133,23 @@ def test_what_cannot_be_done_is_said_where_it_was_asked(
     expect(alert).to_contain_text("'order-1' version 1")
 
 
+def test_where_there_is_more_than_it_shows_it_says_so(
+    page: Page, serve: Serve, sqlite_url: str
+) -> None:
+    with Hindsight(sqlite_url) as store:
+        for number in range(101):
+            put(store, f"order-{number:03}", "Made")
+        address = f"{serve(sqlite_url)}/operations"
+        page.goto(address)
+        heads = page.get_by_role("heading", name="Head of the line").locator("xpath=..")
+        expect(heads).to_contain_text("the first 100 by aggregate")
+        expect(table(page, "Head of the line").get_by_role("row")).to_have_count(101)
+        relay = Relay(store.database, Recording())
+        while relay.once().claimed:
+            pass
+    expect(heads).not_to_contain_text("the first 100")
+
+
 def test_an_empty_store_has_nothing_to_operate(page: Page, serve: Serve, sqlite_url: str) -> None:
     page.goto(f"{serve(sqlite_url)}/operations")
     expect(page.get_by_text("Nothing has been given up")).to_be_visible()

@@ -81,6 +81,19 @@ def test_it_counts_no_further_than_it_need(
     assert [head.behind for head in store.outbox.heads()] == [5, 5]
 
 
+def test_it_says_that_there_is_more_than_it_counted(
+    store: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a", 9)
+    relay_all(store, dead={"a": 1})
+    monkeypatch.setattr(outbox_records, "COUNTED", 5)
+    standing = store.outbox.standing()
+    assert (standing.pending, standing.failed, standing.is_bounded) == (4, 1, True)
+    monkeypatch.setattr(outbox_records, "COUNTED", 50)
+    standing = store.outbox.standing()
+    assert (standing.pending, standing.failed, standing.is_bounded) == (8, 1, False)
+
+
 def test_a_record_tells_its_event_and_what_became_of_it(store: Hindsight) -> None:
     put(store, "a", 2)
     relay_all(store, dead={"a": 2})
