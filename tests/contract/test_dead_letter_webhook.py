@@ -20,6 +20,8 @@ from store.records import Event
 from tests.published import Recording, Refused
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 FAILURES = "event_store_outbox_webhook_failures_total"
 
 

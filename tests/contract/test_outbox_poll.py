@@ -17,6 +17,8 @@ from store.database import postgresql
 from store.database.claiming import CLAIM_ON_SQLITE, Claim
 from store.tables import moment_text
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = 20_000
 WAITING = 5_000
 LONG = 2_000

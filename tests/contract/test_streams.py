@@ -23,6 +23,8 @@ from tests import servers
 from tests.servers import RedisServer
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 SOURCE = "/services/things"
 SHARDS = 4
 SHORT = 0.3
@@ -397,7 +399,6 @@ def test_each_further_attempt_waits_longer(bench: Bench, history: History) -> No
     assert delays[2] - delays[1] >= 0.4
 
 
-@pytest.mark.slow
 def test_a_slow_handler_gets_to_every_shard(bench: Bench, history: History) -> None:
     def be_slow(message: Message) -> None:
         bench.given.append(message)
@@ -491,7 +492,6 @@ def test_a_lease_that_ran_out_locally_is_not_worked_on(bench: Bench, history: Hi
     assert bench.versions() == {"a": [1]}  # what comes next is for who has the lease by then
 
 
-@pytest.mark.slow
 def test_a_handler_may_take_longer_than_the_lease(bench: Bench, history: History) -> None:
     bench.publisher().publish(history("a", 2))
     stop, others = threading.Event(), list[Message]()
@@ -526,7 +526,6 @@ class running:  # noqa: N801 (reads as the others do)
         assert not self._thread.is_alive()
 
 
-@pytest.mark.slow
 def test_it_waits_for_what_comes_and_stops_when_told(bench: Bench, history: History) -> None:
     first, *more = history("a", 5)
     with running(bench.consumer(lease=60)):
