@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from msgspec import Struct
 
@@ -78,8 +79,20 @@ def work(
 ) -> None:
     """Work until `stop` is set; `report` hears of what there was to do.
 
-    At first and every hour everything is looked at, in between what was appended since.
+    At first and every hour everything is looked at, in between what was appended since. While the
+    database is away it is asked again and again.
     """
+    while not stop.is_set():
+        try:
+            _work(store, stop, report, poll)
+        except EventStoreError as error:
+            _log.warning("workers wait for the database: %s", error)
+            stop.wait(RETRY)
+
+
+def _work(
+    store: Hindsight, stop: threading.Event, report: Callable[[Done], None], poll: float
+) -> None:
     position, next_round = 0, 0.0
     while not stop.is_set():
         reached = store.watermark().position
@@ -139,14 +152,7 @@ def working(store: Hindsight, *, relay: Relay | None) -> Iterator[None]:
     """Do all of it in threads until the block ends; what went wrong is logged."""
     stop = threading.Event()
 
-    def keep_working() -> None:
-        while not stop.is_set():
-            try:
-                work(store, stop=stop, report=_log_done)
-            except EventStoreError as error:
-                _log.warning("workers wait for the database: %s", error)
-                stop.wait(RETRY)
-
+    keep_working = partial(work, store, stop=stop, report=_log_done)
     thread = threading.Thread(target=keep_working, name="hindsight-work")
     thread.start()
     try:

@@ -13,13 +13,10 @@ from tests.waiting import until
 def test_it_goes_on_when_its_database_is_back(own_postgres: PostgresServer, tmp_path: Path) -> None:
     url, told = own_postgres.url(), tmp_path / "told"
     migrate(url)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "store", "--url", url, "work", "--domain", "users:domain"],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=told.open("w"),
-        text=True,
-    )
+    command = [sys.executable, "-m", "store", "--url", url, "work", "--domain", "users:domain"]
+    root = Path(__file__).parents[2]
+    with told.open("w") as err:
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=err, text=True)
     with process, Hindsight(url) as store:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("working on ")
