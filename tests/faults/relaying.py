@@ -10,9 +10,11 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from store import Hindsight
+from store.errors import StoreUnavailable
 from store.outbox import Relay
 from store.records import Event
 
@@ -48,11 +50,20 @@ class ToFile:
         return failures
 
 
+def opened(url: str) -> Hindsight:
+    """The store, once its database is there."""
+    while True:
+        try:
+            return Hindsight(url)
+        except StoreUnavailable:
+            time.sleep(0.05)
+
+
 def main() -> None:
     url, path, kill_behind = sys.argv[1:]
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with Hindsight(url) as store:
+    with opened(url) as store:
         publisher = ToFile(path, int(kill_behind))
         Relay(store.database, publisher, lease=LEASE, heads=5, run=5).run(stop, poll=0.1)
 

@@ -177,15 +177,17 @@ def test_relays_that_die_all_the_time_bring_everything_in_order(
         relays = [relay(url, sink) for _ in range(RELAYS)]
         with ThreadPoolExecutor(WRITERS) as pool:
             writing = [pool.submit(write, url, number, ended) for number in range(WRITERS)]
-            for second in range(seconds):
-                time.sleep(1)
-                victim = chosen.randrange(RELAYS)
-                os.kill(relays[victim].pid, signal.SIGKILL)
-                assert relays[victim].wait(20) == -signal.SIGKILL
-                relays[victim] = relay(url, sink)
-                if server is not None and second % 20 == 3:
-                    server.restart("immediate")
-            ended.set()
+            try:
+                for second in range(seconds):
+                    time.sleep(1)
+                    victim = chosen.randrange(RELAYS)
+                    os.kill(relays[victim].pid, signal.SIGKILL)
+                    assert relays[victim].wait(20) == -signal.SIGKILL
+                    relays[victim] = relay(url, sink)
+                    if server is not None and second % 20 == 3:
+                        server.restart("immediate")
+            finally:
+                ended.set()  # or the pool would wait for its writers for ever
             assert min(writer.result(60) for writer in writing) > seconds
         until(lambda: not pending(store), 120)
         until(lambda: Record(POISONED, 1, "failed", ATTEMPTS) in records(store), 60)
