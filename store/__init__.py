@@ -6,6 +6,7 @@ from store.domain import Activity, Aggregate, Command, Delivery, Domain, Handler
 from store.errors import CommandRejected, SinkUnavailable
 from store.execution import Executed
 from store.metrics import CONTENT_TYPE, Metrics
+from store.projection import Projection, Row
 from store.records import (
     Append,
     Appended,
@@ -15,6 +16,7 @@ from store.records import (
     Loaded,
     NewEvent,
 )
+from store.tables import Moment
 from store.upcasting import Upcaster
 from store.versions import any_, exact, none
 
@@ -37,7 +39,10 @@ __all__ = [
     "Hindsight",
     "Loaded",
     "Metrics",
+    "Moment",
     "NewEvent",
+    "Projection",
+    "Row",
     "SinkUnavailable",
     "Upcaster",
     "any_",

@@ -2,7 +2,7 @@
 
 import re
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -44,6 +44,7 @@ from store.outbox.relay import TellDead
 from store.outbox.trimming import trim
 from store.outbox.waking import Waker
 from store.outbox.webhook import Origin, Webhook
+from store.projections import Projections, Projector
 from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
 from store.records import Loaded
@@ -230,6 +231,14 @@ class Hindsight:
         told = TellingLog(log, tell)
         self.conflicts = ConflictLog(self.database)
         self.outbox = Outbox(self.database)
+        self.projections = Projections(
+            self.database,
+            domains,
+            on_poison=self._settings.poison_events,
+            timed=metrics.handled,
+        )
+        self.read_model = self.projections.read_model
+        self.wait_for = self.projections.wait_for
         self.append = told.append
         self.append_all = told.append_all
         self.load = self.repository.load
@@ -323,6 +332,20 @@ class Hindsight:
         """
         publisher = self.publisher() if self._settings.relay else None
         return None if publisher is None else self.relay(publisher)
+
+    def own_projectors(self) -> Sequence[Projector]:
+        """The projectors that a worker of this store runs, each in a thread of its own.
+
+        Their tables are created where there are none; no projectors where EVENT_STORE_PROJECTIONS
+        is off.
+
+        Raises:
+            ReadModelInUse, AccessDenied: a table cannot be created.
+        """
+        if not self._settings.projections:
+            return []
+        self.projections.build_missing()
+        return [self.projections.projector(name) for name in self.projections.declared]
 
     def trim_outbox(self) -> int:
         """Remove what was published before EVENT_STORE_OUTBOX_RETENTION; how many records."""

@@ -17,7 +17,9 @@ from msgspec.structs import replace
 from store.errors import ApplyFailed, CommandUnknown, EventStoreError, InvalidDomain
 from store.fingerprint import fold_fingerprint
 from store.identifiers import check_text
+from store.projection import Projection
 from store.records import Context, Event
+from store.tables import NAMES
 from store.upcasting import Decoders, Upcaster, Upcasting, encoded
 
 State = TypeVar("State", bound=Struct)
@@ -150,7 +152,7 @@ class Handler(Struct, frozen=True):
 class Domain:
     """The aggregates of one service under a name, and what is to be done about their events.
 
-    `sample` makes activity for demos.
+    `projections` keep read models of them. `sample` makes activity for demos.
     """
 
     def __init__(
@@ -159,11 +161,13 @@ class Domain:
         *,
         aggregates: Sequence[Aggregate[Any]],
         handlers: Sequence[Handler] = (),
+        projections: Sequence[Projection] = (),
         sample: Sample | None = None,
     ) -> None:
         self.name = check_text("domain", name)
         self.aggregates = tuple(aggregates)
         self.handlers = tuple(handlers)
+        self.projections = tuple(projections)
         self.sample = sample
         if not aggregates:
             raise InvalidDomain(f"domain {name!r}: no aggregates")
@@ -178,6 +182,8 @@ class Domains:
         self._by_type: dict[str, Aggregate[Any]] = {}
         self._by_command: dict[type, Aggregate[Any]] = {}
         self._handlers: dict[str, Handler] = {}
+        self._handler_names: set[str] = set()
+        self._projections: dict[str, Projection] = {}
         homes: dict[str, str] = {}
         for domain in domains:
             for aggregate in domain.aggregates:
@@ -191,6 +197,8 @@ class Domains:
                 self._add_commands(aggregate)
             for handler in domain.handlers:
                 self._add_handler(domain, handler)
+            for projection in domain.projections:
+                self._add_projection(domain, projection)
 
     @property
     def aggregates(self) -> Iterable[Aggregate[Any]]:
@@ -205,6 +213,11 @@ class Domains:
     def handlers(self) -> Iterable[Handler]:
         """Those of all domains."""
         return self._handlers.values()
+
+    @property
+    def projections(self) -> Mapping[str, Projection]:
+        """Those of all domains, by name."""
+        return self._projections
 
     def upcast(self, event: Event) -> Event:
         """The event as this code reads it; where no domain has its aggregate, as it is.
@@ -247,16 +260,31 @@ class Domains:
 
     def _add_handler(self, domain: Domain, handler: Handler) -> None:
         named = f"domain {domain.name!r}: handler {check_text('handler', handler.name)!r}"
-        if handler.name in self._handlers:
-            raise InvalidDomain(f"{named} is there twice")
-        known = {event for aggregate in domain.aggregates for event in aggregate.events}
+        self._name_handler(named, handler.name)
         if not handler.events:
             raise InvalidDomain(f"{named} handles no events")
-        for event in handler.events:
-            if event not in known:
-                name = getattr(event, "__name__", repr(event))
-                raise InvalidDomain(f"{named}: {name!r} is no event of its aggregates")
+        _check_known(domain, named, handler.events)
         self._handlers[handler.name] = handler
+
+    def _add_projection(self, domain: Domain, projection: Projection) -> None:
+        named = f"domain {domain.name!r}: projection {projection.name!r}"
+        table = projection.table.name
+        if projection.name in self._projections:
+            raise InvalidDomain(f"{named} is there twice")
+        if any(table == other.table.name for other in self._projections.values()):
+            raise InvalidDomain(f"{named}: table {table!r} is another projection's, too")
+        if table in NAMES:
+            raise InvalidDomain(f"{named}: table {table!r} is the store's own")
+        _check_known(domain, named, projection.handlers)
+        for handler in dict.fromkeys(projection.handlers.values()):
+            self._name_handler(f"{named}: handler {handler.__name__!r}", handler.__name__)
+        self._projections[projection.name] = projection
+
+    def _name_handler(self, named: str, name: str) -> None:
+        """Handlers are told apart by their names, in metrics and messages."""
+        if name in self._handler_names:
+            raise InvalidDomain(f"{named} is there twice")
+        self._handler_names.add(name)
 
     def _add_commands(self, aggregate: Aggregate[Any]) -> None:
         for command in aggregate.commands:
@@ -266,6 +294,14 @@ class Domains:
                     f"command {command.__name__!r} is in {owner.aggregate_type!r}"
                     f" and {aggregate.aggregate_type!r}"
                 )
+
+
+def _check_known(domain: Domain, named: str, events: Iterable[type[Struct]]) -> None:
+    known = {event for aggregate in domain.aggregates for event in aggregate.events}
+    for event in events:
+        if event not in known:
+            name = getattr(event, "__name__", repr(event))
+            raise InvalidDomain(f"{named}: {name!r} is no event of its aggregates")
 
 
 def load_domains(paths: str) -> Domains:

@@ -26,6 +26,15 @@ EventStoreError
 │   ├── RecordNotFound                  no such record in the outbox
 │   ├── SnapshotNotFound                no snapshot of this code's fold that can be read
 │   └── NoEventYet                      the aggregate exists, but not by the time asked for
+├── ProjectionError
+│   ├── ProjectionUnknown(LookupError)  no domain declares it
+│   ├── ProjectionNotBuilt              it has no table yet
+│   ├── ProjectionOutdated              its table is of other code than this
+│   ├── ProjectionBehind                it has not come that far in time
+│   ├── ProjectionFailed                it cannot take an event
+│   ├── RebuildInterrupted              somebody else builds the same, or has replaced it
+│   └── ReadModelInUse                  something stands in the way of its table
+├── InvalidQuestion(ValueError)         what a read model cannot be asked; says why
 ├── RecordRefused                       a record of the outbox that is not to be changed like that
 ├── InvalidSetting(ValueError)          the environment says what cannot be; names the variable
 ├── InvalidDomain(ValueError)           a service's declaration that does not fit; names the place
@@ -221,6 +230,108 @@ class RecordNotFound(NotFound):
         super().__init__(f"the outbox has no record of {aggregate_id!r}{which}")
         self.aggregate_id = aggregate_id
         self.version = version
+
+
+class ProjectionError(EventStoreError):
+    """Something is the matter with a projection."""
+
+
+class ProjectionUnknown(ProjectionError, LookupError):
+    """No domain declares a projection of that name."""
+
+    def __init__(self, *, projection: str, known: Sequence[str]) -> None:
+        there = f"there are {', '.join(known)}" if known else "no domain declares any"
+        super().__init__(f"no projection {_short(projection)!r}; {there}")
+        self.projection = projection
+        self.known = tuple(known)
+
+
+class ProjectionNotBuilt(ProjectionError):
+    """The projection has no table yet."""
+
+    def __init__(self, *, projection: str) -> None:
+        super().__init__(
+            f"projection {projection!r} has no table yet; run: hindsight projections run"
+        )
+        self.projection = projection
+
+
+class ProjectionOutdated(ProjectionError):
+    """The table of the projection was made by another version of the code."""
+
+    def __init__(self, *, projection: str, built: int, declared: int) -> None:
+        todo = f"; run: hindsight projections rebuild {projection}" if built < declared else ""
+        super().__init__(
+            f"projection {projection!r}: its table is version {built}, this code has version"
+            f" {declared}{todo}"
+        )
+        self.projection = projection
+        self.built = built
+        self.declared = declared
+
+
+class ProjectionBehind(ProjectionError):
+    """The projection has not come to a position in the time given."""
+
+    def __init__(self, *, projection: str, position: int, reached: int, why: str) -> None:
+        super().__init__(
+            f"projection {projection!r} is at position {reached}, not yet at {position}{why}"
+        )
+        self.projection = projection
+        self.position = position
+        self.reached = reached
+
+
+class ProjectionFailed(ProjectionError):
+    """The projection cannot take an event; `handler` is None where the event cannot be read."""
+
+    def __init__(
+        self,
+        *,
+        projection: str,
+        position: int,
+        aggregate_id: str,
+        version: int,
+        event_type: str,
+        handler: str | None,
+        error: Exception,
+    ) -> None:
+        where = f"{aggregate_id!r} version {version} (position {position})"
+        by = "" if handler is None else f"handler {handler!r}: "
+        super().__init__(
+            f"projection {projection!r} stopped at {event_type} of {where}: {by}"
+            f"{type(error).__name__}: {error}"
+        )
+        self.projection = projection
+        self.position = position
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.event_type = event_type
+        self.handler = handler
+        self.error = error
+
+
+class RebuildInterrupted(ProjectionError):
+    """Somebody else builds the same table, or has put another in place meanwhile."""
+
+    def __init__(self, *, projection: str) -> None:
+        super().__init__(
+            f"projection {projection!r}: somebody else builds it, too; nothing was replaced"
+        )
+        self.projection = projection
+
+
+class ReadModelInUse(ProjectionError):
+    """Something else in the database stands in the way of a read model's table."""
+
+    def __init__(self, *, table: str, detail: str) -> None:
+        super().__init__(f"table {table!r}: {detail}")
+        self.table = table
+        self.detail = detail
+
+
+class InvalidQuestion(EventStoreError, ValueError):
+    """A read model cannot be asked that; the message says what is wrong, and where."""
 
 
 class RecordRefused(EventStoreError):

@@ -455,6 +455,11 @@ class Metrics:
         finally:
             self._handlers.of(handler).observe(perf_counter() - started)
 
+    def handled(self, timings: Sequence[tuple[str, float]]) -> None:
+        """Count handlers of events that ran so many seconds."""
+        for handler, seconds in timings:
+            self._handlers.of(handler).observe(seconds)
+
     def watch(self, gauges: Callable[[], Iterable[Metric]], held: Callable[[], Held]) -> None:
         """Ask `gauges` whenever Prometheus asks; of several, the first that is still there.
 

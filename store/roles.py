@@ -14,6 +14,7 @@ GRANTS = (
     # Locking a head is an UPDATE to PostgreSQL even where nothing is changed.
     "SELECT, INSERT, UPDATE ON TABLE aggregates",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds, outbox",
+    "SELECT, INSERT, UPDATE, DELETE ON TABLE checkpoints, projection_failures",
     "SELECT, INSERT ON TABLE operations",
     "SELECT, INSERT, DELETE ON TABLE conflicts, inbox",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE metric_samples",

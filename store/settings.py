@@ -16,6 +16,7 @@ _MOST_SHARDS = 1_000
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _SPAN = re.compile(rf"(\d{{1,9}})({'|'.join(_UNITS)})", re.ASCII)
 _LONGEST = timedelta(days=36_500)
+_POISON_EVENTS: Mapping[str, Literal["stop", "skip"]] = {"stop": "stop", "skip": "skip"}
 _DEAD_LETTERS: Mapping[str, Literal["hold", "skip"]] = {"hold": "hold", "skip": "skip"}
 
 
@@ -29,7 +30,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     of a `topic`, as many as there are `shards`. `outbox` off publishes nothing of what is appended
     meanwhile; `dead_letters` says whether later events of an aggregate wait for one that could not
     be published, or skip it; `dead_letter_webhook` is told of each. `outbox_retention` is how long
-    workers keep what was published. `relay` off has workers publish nothing. `metrics_folder` is
+    workers keep what was published. `relay` off has workers publish nothing, `projections` off keep
+    no read models; `poison_events` says whether a projection stops at an event that it cannot take,
+    or skips it. `metrics_folder` is
     where the processes of a service keep their metrics together.
     """
 
@@ -47,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     dead_letter_webhook: str | None = None
     outbox_retention: timedelta = timedelta(days=7)
     relay: bool = True
+    projections: bool = True
+    poison_events: Literal["stop", "skip"] = "stop"
     metrics_folder: str | None = None
 
     @classmethod
@@ -68,6 +73,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             shards=_shards(environment.get("EVENT_STORE_SHARDS") or "8"),
             outbox=_switch(environment, "EVENT_STORE_OUTBOX"),
             relay=_switch(environment, "EVENT_STORE_RELAY"),
+            projections=_switch(environment, "EVENT_STORE_PROJECTIONS"),
+            poison_events=_poison_events(environment.get("EVENT_STORE_POISON_EVENTS") or "stop"),
             dead_letters=_dead_letters(environment.get("EVENT_STORE_DEAD_LETTERS") or "hold"),
             dead_letter_webhook=_address(environment, "EVENT_STORE_DEAD_LETTER_WEBHOOK"),
             outbox_retention=_span(environment, "EVENT_STORE_OUTBOX_RETENTION", "7d"),
@@ -116,6 +123,12 @@ def _dead_letters(value: str) -> Literal["hold", "skip"]:
     if value not in _DEAD_LETTERS:
         raise InvalidSetting(f"EVENT_STORE_DEAD_LETTERS: {value!r} is neither hold nor skip")
     return _DEAD_LETTERS[value]
+
+
+def _poison_events(value: str) -> Literal["stop", "skip"]:
+    if value not in _POISON_EVENTS:
+        raise InvalidSetting(f"EVENT_STORE_POISON_EVENTS: {value!r} is neither stop nor skip")
+    return _POISON_EVENTS[value]
 
 
 def _shards(value: str) -> int:

@@ -119,6 +119,7 @@ def define(*, position_is_key: bool) -> MetaData:
     )
     _define_watching(metadata)
     _define_outbox(metadata)
+    _define_projections(metadata)
     Table(
         "inbox",
         metadata,
@@ -223,6 +224,37 @@ def _define_outbox(metadata: MetaData) -> None:
     )
 
 
+def _define_projections(metadata: MetaData) -> None:
+    Table(
+        "checkpoints",
+        metadata,
+        Column("projection", Text, primary_key=True),
+        Column("target", Text, primary_key=True),
+        Column("version", Integer, nullable=False),
+        Column("fingerprint", Text, nullable=False),
+        Column("generation", Integer, nullable=False),
+        Column("position", BigInteger, nullable=False),
+        Column("goal", BigInteger),
+        Column("moved_at", Moment, nullable=False),
+        Column("moved_by", Text, nullable=False),
+        Column("checked_at", Moment),
+        Column("drift", BigInteger),
+    )
+    Table(
+        "projection_failures",
+        metadata,
+        Column("projection", Text, primary_key=True),
+        Column("position", BigInteger, primary_key=True, autoincrement=False),
+        Column("aggregate_id", _ID, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("event_type", Text, nullable=False),
+        Column("handler", Text),
+        Column("error", Text, nullable=False),
+        Column("failed_at", Moment, nullable=False),
+        Column("skipped", Boolean, nullable=False),
+    )
+
+
 def _define_events(metadata: MetaData, *, position_is_key: bool) -> None:
     history = ("aggregate_id", "version")
     position = Column("position", _POSITION, primary_key=True)
@@ -264,3 +296,7 @@ def _define_events(metadata: MetaData, *, position_is_key: bool) -> None:
         ),
         sqlite_autoincrement=True,
     )
+
+
+NAMES = frozenset(define(position_is_key=False).tables)
+"""What the store's own tables are called."""

@@ -2,7 +2,8 @@
 
 `events` holds what happens, `upcasters` how that was stored before, `state` what follows from it,
 `commands` the rules. All is pure, so `store.testing` tests it without a database. `notifications`
-says by mail what has happened, once it is stored. `sample` makes activity to look at.
+says by mail what has happened, once it is stored; `read_model` keeps a table of users. `sample`
+makes activity to look at.
 """
 
 from store import Aggregate, Domain
@@ -27,6 +28,7 @@ from users.events import (
     UserCreated,
 )
 from users.notifications import HANDLERS
+from users.read_model import users
 from users.sample import sample
 from users.state import User, apply
 from users.upcasters import UPCASTERS
@@ -67,4 +69,4 @@ user = Aggregate(
     ],
 )
 
-domain = Domain("users", aggregates=[user], handlers=HANDLERS, sample=sample)
+domain = Domain("users", aggregates=[user], handlers=HANDLERS, projections=[users], sample=sample)

@@ -185,6 +185,10 @@ class Database(Protocol):
         """A transaction that may write, committed at the end of the block."""
         ...
 
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """A transaction that reads, all through, what was committed when it first read."""
+        ...
+
     def close(self) -> None:
         """Close the pooled connections."""
         ...

@@ -378,6 +378,19 @@ class PostgreSQL:
         ):
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        options: dict[str, Any] = {
+            "isolation_level": "REPEATABLE READ",
+            "postgresql_readonly": True,
+        }
+        with (
+            self.connect() as plain,
+            plain.execution_options(**options) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
     def close(self) -> None:
         self.connections.close()
 

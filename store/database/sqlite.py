@@ -345,6 +345,17 @@ class SQLite:
             connection.begin()
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        with self.connect() as connection, _translated():
+            driver = _own_driver(connection)
+            driver.execute("BEGIN")
+            try:
+                connection.begin()
+                yield connection
+            finally:
+                driver.rollback()
+
     def close(self) -> None:
         self.connections.close()
 

@@ -1,0 +1,206 @@
+"""The tables of read models: created, written in batches, and put in each other's place."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from psycopg import errors as pg
+from psycopg.sql import SQL, Composable, Identifier
+from sqlalchemy import (
+    Connection,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    delete,
+    inspect,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex, DropIndex
+
+from store.errors import ReadModelInUse
+
+LOCK_TIMEOUT = 2_000
+"""Milliseconds for which one table waits to take another's place: who reads waits behind it."""
+_KEYS_AT_ONCE = 500
+
+# Rights of the whole table and of single columns, as the server keeps them.
+_GRANTS = """
+    SELECT NULL AS column, grantee.rolname, acl.privilege_type, acl.is_grantable
+    FROM pg_class, LATERAL aclexplode(relacl) AS acl
+    LEFT JOIN pg_roles AS grantee ON grantee.oid = acl.grantee
+    WHERE pg_class.oid = %(table)s::regclass
+    UNION ALL
+    SELECT attname, grantee.rolname, acl.privilege_type, acl.is_grantable
+    FROM pg_attribute, LATERAL aclexplode(attacl) AS acl
+    LEFT JOIN pg_roles AS grantee ON grantee.oid = acl.grantee
+    WHERE attrelid = %(table)s::regclass AND NOT attisdropped
+"""
+_USERS = """
+    SELECT grantee, bool_or(privilege_type = 'INSERT') FROM information_schema.role_table_grants
+    WHERE table_schema = current_schema() AND table_name = 'events'
+    AND privilege_type IN ('SELECT', 'INSERT') AND grantee NOT IN ('PUBLIC', current_user)
+    GROUP BY grantee
+"""
+_INDEXES = """
+    SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indrelid = %(table)s::regclass
+"""
+
+
+def beside(table: Table, suffix: str) -> Table:
+    """The same table under the name that has the suffix, as do its indexes."""
+    metadata = MetaData(naming_convention=table.metadata.naming_convention)
+    copied = table.to_metadata(metadata, name=table.name + suffix)
+    for column in copied.primary_key.columns:
+        column.autoincrement = False  # their values are given, whatever their type
+    keys = (PrimaryKeyConstraint, UniqueConstraint)
+    for indexed in (*copied.indexes, *(c for c in copied.constraints if isinstance(c, keys))):
+        if isinstance(indexed.name, str) and suffix not in indexed.name:
+            indexed.name = f"{indexed.name}{suffix}"
+    return copied
+
+
+def create(connection: Connection, table: Table) -> None:
+    """Create the table with its indexes; who may read or write events may read or write it, too."""
+    beside(table, "").create(connection)
+    if connection.dialect.name != "postgresql":
+        return
+    for role, writes in connection.exec_driver_sql(_USERS).all():
+        rights = SQL("SELECT, INSERT, UPDATE, DELETE" if writes else "SELECT")
+        grant = SQL("GRANT {} ON {} TO {}")
+        _run(connection, grant.format(rights, Identifier(table.name), Identifier(role)))
+
+
+def exists(connection: Connection, table: Table) -> bool:
+    """Whether there is a table of that name."""
+    return inspect(connection).has_table(table.name)
+
+
+def drop(connection: Connection, table: Table) -> None:
+    """Remove the table, if it is there."""
+    beside(table, "").drop(connection, checkfirst=True)
+
+
+def find(
+    connection: Connection, table: Table, keys: Collection[tuple[Any, ...]]
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The rows with those primary keys, by key."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    wanted = list(keys)
+    for start in range(0, len(wanted), _KEYS_AT_ONCE):
+        query = select(table).where(_is_one_of(table, wanted[start : start + _KEYS_AT_ONCE]))
+        for row in connection.execute(query).mappings():
+            found[tuple(row[column.name] for column in table.primary_key)] = dict(row)
+    return found
+
+
+def write(
+    connection: Connection, table: Table, rows: Mapping[tuple[Any, ...], Mapping[str, Any] | None]
+) -> None:
+    """Have the table hold these rows; None removes one."""
+    if kept := [row for row in rows.values() if row is not None]:
+        connection.execute(_upsert(connection, table), kept)
+    gone = [key for key, row in rows.items() if row is None]
+    for start in range(0, len(gone), _KEYS_AT_ONCE):
+        chosen = _is_one_of(table, gone[start : start + _KEYS_AT_ONCE])
+        connection.execute(delete(table).where(chosen))
+
+
+def put_in_place(connection: Connection, table: Table, built: Table) -> None:
+    """Have `built` take the place, the name and, on PostgreSQL, the rights of `table`.
+
+    Raises:
+        ReadModelInUse: other objects of the database depend on the table.
+        DatabaseBusy: it is in use for longer than others can be let wait.
+    """
+    if connection.dialect.name == "sqlite":
+        _put_in_place_on_sqlite(connection, table, built)
+    else:
+        _put_in_place_on_postgresql(connection, table, built)
+
+
+def _put_in_place_on_sqlite(connection: Connection, table: Table, built: Table) -> None:
+    quote = connection.dialect.identifier_preparer.quote
+    drop(connection, table)
+    connection.exec_driver_sql(f"ALTER TABLE {quote(built.name)} RENAME TO {quote(table.name)}")
+    # SQLite cannot rename an index.
+    for index in built.indexes:
+        connection.execute(DropIndex(index))
+    for index in beside(table, "").indexes:
+        connection.execute(CreateIndex(index))
+
+
+def _put_in_place_on_postgresql(connection: Connection, table: Table, built: Table) -> None:
+    old, new = Identifier(table.name), Identifier(built.name)
+    suffix = built.name.removeprefix(table.name)
+    _run(connection, SQL("SET LOCAL lock_timeout TO {}").format(LOCK_TIMEOUT))
+    _run(connection, SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(old))
+    for grant in _grants(connection, table, new):
+        _run(connection, grant)
+    try:
+        _run(connection, SQL("DROP TABLE {}").format(old))
+    except DBAPIError as error:
+        if isinstance(error.orig, pg.DependentObjectsStillExist):
+            raise ReadModelInUse(
+                table=table.name, detail=str(error.orig.diag.message_detail)
+            ) from (error)
+        raise
+    _run(connection, SQL("ALTER TABLE {} RENAME TO {}").format(new, old))
+    named = {"table": _text(connection, old)}
+    for (index,) in connection.exec_driver_sql(_INDEXES, named).all():
+        renamed = index.replace(suffix, "")
+        statement = SQL("ALTER INDEX {} RENAME TO {}")
+        _run(connection, statement.format(Identifier(index), Identifier(renamed)))
+
+
+def _grants(connection: Connection, table: Table, to: Identifier) -> Sequence[Composable]:
+    """What gives another table the rights that there are on this one."""
+    named = {"table": _text(connection, Identifier(table.name))}
+    grants: list[Composable] = []
+    for column, role, privilege, grantable in connection.exec_driver_sql(_GRANTS, named).all():
+        grants.append(
+            SQL("GRANT {}{} ON {} TO {}{}").format(
+                SQL(privilege),  # one of PostgreSQL's own words
+                SQL("") if column is None else SQL(" ({})").format(Identifier(column)),
+                to,
+                SQL("PUBLIC") if role is None else Identifier(role),
+                SQL(" WITH GRANT OPTION" if grantable else ""),
+            )
+        )
+    return grants
+
+
+def _run(connection: Connection, statement: Composable) -> None:
+    # A percent sign would be a placeholder to the driver.
+    connection.exec_driver_sql(_text(connection, statement).replace("%", "%%"))
+
+
+def _text(connection: Connection, statement: Composable) -> str:
+    return statement.as_string(connection.connection.driver_connection)
+
+
+def insert(connection: Connection, table: Table) -> Any:
+    """An INSERT that may say what is to be done where the key is there already."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def _upsert(connection: Connection, table: Table) -> Any:
+    statement = insert(connection, table)
+    key = [column.name for column in table.primary_key]
+    others = [column.name for column in table.columns if not column.primary_key]
+    if not others:
+        return statement.on_conflict_do_nothing(index_elements=key)
+    values = {name: statement.excluded[name] for name in others}
+    return statement.on_conflict_do_update(index_elements=key, set_=values)
+
+
+def _is_one_of(table: Table, keys: Sequence[tuple[Any, ...]]) -> Any:
+    columns = list(table.primary_key)
+    if len(columns) == 1:
+        return columns[0].in_([key[0] for key in keys])
+    return tuple_(*columns).in_(keys)

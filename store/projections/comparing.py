@@ -1,0 +1,99 @@
+"""What a read model has other than the events make of it, row by row."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+from sqlalchemy import Connection, Table, func, select
+
+from store.database.read_models import find
+from store.projection import Key, Row
+
+Kind: TypeAlias = Literal["missing", "extra", "differing"]
+
+SHOWN = 100
+"""Differing rows that are told of one by one; all are counted."""
+_PAGE = 1_000
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """A row that is other than it should be: `missing`, `extra`, or `differing` in `columns`.
+
+    `found` is the row that is read, `expected` what the events make of it.
+    """
+
+    kind: Kind
+    key: Key
+    columns: Sequence[str]
+    found: Row | None
+    expected: Row | None
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """How two tables differ: how many `rows` there should be, and of which kinds the others are.
+
+    `differences` are the first of them.
+    """
+
+    rows: int
+    missing: int
+    extra: int
+    differing: int
+    differences: Sequence[Difference]
+
+    @property
+    def drift(self) -> int:
+        """How many rows are other than they should be."""
+        return self.missing + self.extra + self.differing
+
+
+def compared(
+    live: Connection, table: Table, built: Connection, expected: Table, *, shown: int = SHOWN
+) -> Compared:
+    """Compare the table that is read, as one connection sees it, with one that was just built.
+
+    A page of rows at a time, each looked up in the other table: databases sort keys by rules of
+    their own.
+    """
+    counted: dict[Kind, int] = {"missing": 0, "extra": 0, "differing": 0}
+    differences: list[Difference] = []
+    for difference in _differences(live, table, built, expected):
+        counted[difference.kind] += 1
+        if len(differences) < shown:
+            differences.append(difference)
+    rows = built.execute(select(func.count()).select_from(expected)).scalar_one()
+    return Compared(rows=rows, differences=differences, **counted)
+
+
+def changed_columns(found: Row, expected: Row) -> list[str]:
+    """Where two rows differ; no number is no number."""
+    return [name for name, value in found.items() if not _equal(value, expected[name])]
+
+
+def _differences(
+    live: Connection, table: Table, built: Connection, expected: Table
+) -> Iterator[Difference]:
+    for page in _pages(live, table):
+        wanted = find(built, expected, page.keys())
+        for key, found in page.items():
+            if key not in wanted:
+                yield Difference(kind="extra", key=key, columns=(), found=found, expected=None)
+            elif columns := changed_columns(found, wanted[key]):
+                yield Difference(
+                    kind="differing", key=key, columns=columns, found=found, expected=wanted[key]
+                )
+    for page in _pages(built, expected):
+        there = find(live, table, page.keys())
+        for key, row in page.items():
+            if key not in there:
+                yield Difference(kind="missing", key=key, columns=(), found=None, expected=row)
+
+
+def _pages(connection: Connection, table: Table) -> Iterator[dict[Key, dict[str, Any]]]:
+    streamed = connection.execution_options(yield_per=_PAGE).execute(select(table))
+    for rows in streamed.mappings().partitions():
+        yield {tuple(row[column.name] for column in table.primary_key): dict(row) for row in rows}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return bool(one == other) or bool(one != one and other != other)  # noqa: PLR0124 (NaN)

@@ -1,0 +1,308 @@
+"""The projector: takes a projection's table along with the events, a batch at a time.
+
+Rows and checkpoint are written in one transaction, and the checkpoint only moves from where the
+batch began. So whatever dies on the way, and however many do the same, each event takes effect
+once: who comes second finds that it has moved, and writes nothing.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+
+from store.database import Database, Listener
+from store.database.fence import SafeBound
+from store.database.read_models import beside, find, write
+from store.domain import Domains
+from store.errors import (
+    EventStoreError,
+    ProjectionError,
+    ProjectionFailed,
+    ProjectionNotBuilt,
+    ProjectionOutdated,
+)
+from store.projection import Key, Projection, Row
+from store.projections.checkpoints import Checkpoint, Checkpoints, Target
+from store.projections.failures import Failures
+from store.projections.folding import Fault, folded, taken
+from store.reader import EventReader
+from store.records import Event, FeedFilter
+
+__all__ = ["OnPoison", "Projected", "Projector"]
+
+_log = logging.getLogger(__name__)
+
+OnPoison: TypeAlias = Literal["stop", "skip"]
+"""Whether a projection waits at an event that it cannot take, or goes on without it."""
+Timed: TypeAlias = Callable[[Sequence[tuple[str, float]]], None]
+"""Hears for how many seconds which handlers ran."""
+
+BATCH = 1_000
+"""Events that are taken at once."""
+POLL = 0.5
+"""Seconds between two looks where nobody is woken."""
+HELD = 0.05
+"""Seconds between two looks while a transaction may still fill the next position."""
+STAND_BY = 1.0
+"""Seconds without a move after which one who stands by takes over."""
+RETRY = 2.0
+"""Seconds until an event that could not be taken is tried again, or the database asked again."""
+
+
+class Projected(Struct, frozen=True, kw_only=True):
+    """What came of one step: events that were read, rows that were written.
+
+    `stands_by` where another projector is at work; `is_behind` where there is more to do at once.
+    `skipped` is the event that was left out.
+    """
+
+    events: int = 0
+    rows: int = 0
+    position: int
+    is_behind: bool = False
+    stands_by: bool = False
+    skipped: Event | None = None
+
+
+class _Refused(Exception):
+    """The database does not take the rows as they are."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Projector:
+    """Keeps one table of a projection; of a projector each thread has its own.
+
+    Any number may run, in any number of processes: one works, the others stand by and take over
+    when it stops moving.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        domains: Domains,
+        projection: Projection,
+        *,
+        target: Target = "live",
+        on_poison: OnPoison = "stop",
+        timed: Timed = lambda _: None,
+        batch: int = BATCH,
+    ) -> None:
+        self.projection = projection
+        self._database = database
+        self._domains = domains
+        self._target: Target = target
+        self._table = table_of(projection, target)
+        self._on_poison: OnPoison = on_poison
+        self._timed = timed
+        self._batch = batch
+        self._reader = EventReader(database, name="")
+        self._checkpoints = Checkpoints(database)
+        self._failures = Failures(database)
+        self._bound = SafeBound(database)
+        self._where = _filter(domains, projection)
+        self._left: tuple[int, int] | None = None
+        # Up to here each event is a batch of its own: one of them the database does not take.
+        self._single_until = 0
+        # Whether somebody may have written down that it waits at an event.
+        self._may_wait = target == "live"
+
+    def once(self, *, goal: int | None = None, within: Connection | None = None) -> Projected:
+        """Take the next events, up to the position `goal`; `within` the caller's transaction.
+
+        Raises:
+            ProjectionNotBuilt, ProjectionOutdated: there is no such table of this code.
+            ProjectionFailed: the next event cannot be taken; those before it were.
+            EventStoreError: the database did not answer; nothing was written.
+        """
+        checkpoint = self._checkpoint(within)
+        at = checkpoint.generation, checkpoint.position
+        if self._left not in {None, at}:
+            self._left = at
+            return Projected(position=checkpoint.position, stands_by=True)
+        self._left = at
+        safe = self._bound.beyond(checkpoint.position)
+        safe = safe if goal is None else min(safe, goal)
+        if safe <= checkpoint.position:
+            return Projected(position=checkpoint.position)
+        size = 1 if checkpoint.position < self._single_until else self._batch
+        events = list(
+            self._reader.feed(
+                after=checkpoint.position,
+                before=safe + 1,
+                where=self._where,
+                limit=size,
+                batch_size=size,
+            )
+        )
+        end = events[-1].position if len(events) == size else safe
+        return self._take(checkpoint, events, end, within)
+
+    def is_held(self) -> bool:
+        """Whether a transaction is waited for that may still fill the next position."""
+        return bool(self._bound.awaited())
+
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        report: Callable[[Projected], None] = lambda _: None,
+        poll: float = POLL,
+    ) -> None:
+        """Follow the events until `stop` is set: at once when woken, and each `poll` seconds.
+
+        While the database is away it is asked again and again, and so is an event that cannot be
+        taken.
+        """
+        told = ""
+        while not stop.is_set():
+            try:
+                with self._database.listen() as listener:
+                    self._work(listener, stop, report, poll)
+            except EventStoreError as error:
+                if str(error) != told or not isinstance(error, ProjectionError):
+                    _log.warning("projection %r waits: %s", self.projection.name, error)
+                told = str(error)
+                stop.wait(RETRY)
+
+    def _work(
+        self,
+        listener: Listener,
+        stop: threading.Event,
+        report: Callable[[Projected], None],
+        poll: float,
+    ) -> None:
+        while not stop.is_set():
+            projected = self.once()
+            if projected.events:
+                report(projected)
+            if projected.is_behind:
+                continue
+            if projected.stands_by:
+                stop.wait(STAND_BY)
+            else:
+                listener.wait(HELD if self.is_held() else poll, stop)
+
+    def _checkpoint(self, within: Connection | None) -> Checkpoint:
+        checkpoint = self._checkpoints.read(self.projection.name, self._target, within=within)
+        if checkpoint is None:
+            raise ProjectionNotBuilt(projection=self.projection.name)
+        if checkpoint.version != self.projection.version:
+            raise ProjectionOutdated(
+                projection=self.projection.name,
+                built=checkpoint.version,
+                declared=self.projection.version,
+            )
+        return checkpoint
+
+    def _take(
+        self, checkpoint: Checkpoint, events: Sequence[Event], end: int, within: Connection | None
+    ) -> Projected:
+        wanted, unread = taken(self.projection, self._domains, events)
+        done = folded(self.projection, wanted, self._rows({each.key for each in wanted}, within))
+        self._timed(done.timings)
+        fault = done.fault or unread
+        reached = end if fault is None else fault.event.position - 1
+        try:
+            is_moved = self._write(checkpoint, done.rows, reached, within)
+        except _Refused as refused:
+            if len(events) > 1:
+                self._single_until = end
+                return Projected(position=checkpoint.position, is_behind=True)
+            cause = refused.cause
+            return self._poisoned(checkpoint, Fault(events[0], wanted[0].handler.__name__, cause))
+        if not is_moved:
+            return Projected(position=checkpoint.position, stands_by=True)
+        if fault is not None:
+            return self._poisoned(replace(checkpoint, position=reached), fault)
+        return Projected(events=len(events), rows=len(done.rows), position=end, is_behind=True)
+
+    def _rows(self, keys: Collection[Key], within: Connection | None) -> Mapping[Key, Row]:
+        if not keys:
+            return {}
+        with nullcontext(within) if within else self._database.connect() as connection:
+            return find(connection, self._table, keys)
+
+    def _write(
+        self,
+        checkpoint: Checkpoint,
+        rows: Mapping[Key, Row | None],
+        reached: int,
+        within: Connection | None,
+    ) -> bool:
+        """Write rows and checkpoint, all or nothing; False where it has moved meanwhile."""
+        if reached == checkpoint.position:
+            return True
+        try:
+            with nullcontext(within) if within else self._database.transaction() as connection:
+                # First, so that who comes second waits here and has not touched a row.
+                if not self._checkpoints.move(connection, checkpoint, reached):
+                    return False
+                write(connection, self._table, rows)
+                if self._may_wait:
+                    self._failures.settle(connection, self.projection.name)
+        except Exception as error:
+            if (cause := _fault_of_rows(error)) is None:
+                raise
+            raise _Refused(cause) from error
+        self._may_wait = False
+        self._left = checkpoint.generation, reached
+        return True
+
+    def _poisoned(self, checkpoint: Checkpoint, fault: Fault) -> Projected:
+        """Go on without an event, or write down that this is where it ends."""
+        name = self.projection.name
+        skips = self._on_poison == "skip" and self._target == "live"
+        if self._target == "live":
+            with self._database.transaction() as connection:
+                reached = fault.event.position
+                if skips and not self._checkpoints.move(connection, checkpoint, reached):
+                    return Projected(position=checkpoint.position, stands_by=True)
+                self._failures.note(connection, name, fault, skipped=skips)
+        if skips:
+            self._left = checkpoint.generation, reached
+            return Projected(events=1, position=reached, is_behind=True, skipped=fault.event)
+        self._may_wait = True
+        raise ProjectionFailed(
+            projection=name,
+            position=fault.event.position,
+            aggregate_id=fault.event.aggregate_id,
+            version=fault.event.version,
+            event_type=fault.event.event_type,
+            handler=fault.handler,
+            error=fault.error,
+        ) from fault.error
+
+
+def table_of(projection: Projection, target: Target) -> Table:
+    """The table of a projection that is read, or the one built beside it."""
+    return projection.table if target == "live" else beside(projection.table, f"__{target}")
+
+
+def _filter(domains: Domains, projection: Projection) -> FeedFilter:
+    """What has to be read of the feed: not what is of other aggregates, where there is one."""
+    kinds = {
+        aggregate.aggregate_type
+        for aggregate in domains.aggregates
+        if projection.handlers.keys() & set(aggregate.events)
+    }
+    return FeedFilter(aggregate_type=kinds.pop() if len(kinds) == 1 else None)
+
+
+def _fault_of_rows(error: Exception) -> Exception | None:
+    """What is wrong with the rows, where it is they that the database does not take."""
+    if not isinstance(error, EventStoreError):
+        return error  # values that the driver does not know what to do with
+    cause = error.__cause__
+    refusals = (IntegrityError, DataError, ProgrammingError)
+    if type(error) is EventStoreError and isinstance(cause, refusals):
+        return error
+    return None

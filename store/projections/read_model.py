@@ -1,0 +1,197 @@
+"""Asking a read model: filters, an order, and pages that stay right while rows come and go."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Column, ColumnElement, Table, and_, false, or_, select, true
+
+from store.database import Database
+from store.errors import InvalidQuestion, ProjectionNotBuilt, SchemaError
+from store.projection import Key, Projection, Row
+from store.projections.checkpoints import Checkpoints
+from store.projections.values import parsed
+
+Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "^"]
+
+LARGEST_PAGE = 10_000
+
+
+class Filter(Struct, frozen=True):
+    """Rows whose column compares so with a value; None is NULL, and `^` begins with a text."""
+
+    column: str
+    operator: Operator
+    value: Any
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """Rows, and where the next page begins; None: there is none."""
+
+    rows: Sequence[Row]
+    next: str | None
+
+
+class ReadModel:
+    """The table of a projection. Safe to share between threads.
+
+    `table` is for questions of your own.
+    """
+
+    def __init__(self, database: Database, projection: Projection) -> None:
+        self.projection = projection
+        self.table: Table = projection.table
+        self._database = database
+        self._key = list(projection.table.primary_key)
+
+    def get(self, *key: Any) -> Row | None:
+        """The row with that primary key; None where there is none.
+
+        Raises:
+            ProjectionNotBuilt: there is no table yet.
+        """
+        chosen = [column == value for column, value in zip(self._key, key, strict=True)]
+        rows = self._rows(select(self.table).where(*chosen))
+        return rows[0] if rows else None
+
+    def query(
+        self,
+        *filters: Filter,
+        where: ColumnElement[bool] | None = None,
+        sort: str | None = None,
+        descending: bool = False,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Rows that pass all filters, in the order of a column, and of the primary key within it.
+
+        `where` is a condition on `table` that is to hold as well. NULL counts as the greatest
+        value. `after` is the `next` of the page before; rows that were there all along come once,
+        whatever is written meanwhile.
+
+        Raises:
+            InvalidQuestion: there is no such column, or the value cannot be one of it.
+            ProjectionNotBuilt: there is no table yet.
+        """
+        if not 1 <= limit <= LARGEST_PAGE:
+            raise InvalidQuestion(f"limit: {limit} is not a number from 1 to {LARGEST_PAGE:,}")
+        order = self._order(sort)
+        query = select(self.table).where(*map(self._condition, filters))
+        query = query if where is None else query.where(where)
+        if after is not None:
+            query = query.where(_behind(order, self._place(after, order), descending=descending))
+        query = query.order_by(*(_sorted(column, descending=descending) for column in order))
+        rows = self._rows(query.limit(limit + 1))
+        is_last = len(rows) <= limit
+        return Page(
+            rows=rows[:limit], next=None if is_last else self._cursor(order, rows[limit - 1])
+        )
+
+    def column(self, name: str) -> Column[Any]:
+        """The column of that name.
+
+        Raises:
+            InvalidQuestion: there is none.
+        """
+        found = self.table.columns.get(name)
+        if found is None:
+            there = ", ".join(self.table.columns.keys())
+            raise InvalidQuestion(f"no column {name!r}; there are {there}")
+        return found
+
+    def key_of(self, row: Row) -> Key:
+        """The primary key of a row."""
+        return tuple(row[column.name] for column in self._key)
+
+    def _rows(self, query: Any) -> list[Row]:
+        try:
+            rows = self._database.select(query)
+        except SchemaError:
+            if Checkpoints(self._database).read(self.projection.name) is None:
+                raise ProjectionNotBuilt(projection=self.projection.name) from None
+            raise
+        names = self.table.columns.keys()
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _order(self, sort: str | None) -> list[Column[Any]]:
+        if sort is None:
+            return self._key
+        first = self.column(sort)
+        return [first, *(column for column in self._key if column is not first)]
+
+    def _condition(self, given: Filter) -> ColumnElement[bool]:
+        column, value = self.column(given.column), given.value
+        if value is None:
+            if given.operator not in {"=", "!="}:
+                raise InvalidQuestion(f"{given.column} {given.operator}: NULL is neither")
+            return column.is_(None) if given.operator == "=" else column.is_not(None)
+        if given.operator == "^":
+            if not isinstance(value, str) or column.type.python_type is not str:
+                raise InvalidQuestion(f"{given.column}: only a text begins with another")
+            return column.startswith(value, autoescape=True)
+        comparison: ColumnElement[bool] = _COMPARISONS[given.operator](column, value)
+        return comparison
+
+    def _cursor(self, order: Sequence[Column[Any]], row: Row) -> str:
+        values = msgspec.json.encode([_told(row[column.name]) for column in order])
+        return base64.urlsafe_b64encode(values).decode().rstrip("=")
+
+    def _place(self, cursor: str, order: Sequence[Column[Any]]) -> list[Any]:
+        try:
+            padded = cursor + "=" * (-len(cursor) % 4)
+            values = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=list[str | None])
+        except (binascii.Error, ValueError) as error:
+            raise InvalidQuestion("after: not where a page ended") from error
+        if len(values) != len(order):
+            raise InvalidQuestion("after: where a page in another order ended")
+        return [
+            None if text is None else parsed(column, text)
+            for column, text in zip(order, values, strict=True)
+        ]
+
+
+def _told(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+_COMPARISONS: Mapping[str, Any] = {
+    "=": lambda column, value: column == value,
+    # A NULL is another value than any.
+    "!=": lambda column, value: or_(column != value, column.is_(None)),
+    "<": lambda column, value: column < value,
+    "<=": lambda column, value: column <= value,
+    ">": lambda column, value: column > value,
+    ">=": lambda column, value: column >= value,
+}
+
+
+def _sorted(column: Column[Any], *, descending: bool) -> Any:
+    if not column.nullable:
+        return column.desc() if descending else column.asc()
+    # As PostgreSQL has it anyway; SQLite takes NULL for the least.
+    return column.desc().nulls_first() if descending else column.asc().nulls_last()
+
+
+def _behind(
+    order: Sequence[Column[Any]], place: Sequence[Any], *, descending: bool
+) -> ColumnElement[bool]:
+    """What comes behind a row with those values in that order."""
+    (column, *others), (value, *rest) = order, place
+    is_behind: ColumnElement[bool]
+    is_there: ColumnElement[bool] = column.is_(None) if value is None else column == value
+    if value is None:
+        is_behind = column.is_not(None) if descending else false()
+    elif descending:
+        is_behind = column < value
+    else:
+        greater = column > value
+        is_behind = or_(greater, column.is_(None)) if column.nullable else greater
+    if not others:
+        return is_behind
+    return or_(is_behind, and_(is_there, _behind(others, rest, descending=descending), true()))

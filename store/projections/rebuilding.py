@@ -1,0 +1,190 @@
+"""A projection's table made anew beside the one that is read: to compare with it, or to replace it.
+
+Comparing is done at one position: the table that is read is seen as it was when its checkpoint
+stood there, in a transaction that sees nothing later, while it goes on for everybody else.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from store.database import Database
+from store.database.read_models import put_in_place
+from store.domain import Domains
+from store.errors import ProjectionNotBuilt, ProjectionOutdated, RebuildInterrupted
+from store.projection import Key, Projection
+from store.projections.building import Builder, Progress, abandon, begin
+from store.projections.checkpoints import Checkpoint, Checkpoints, Target
+from store.projections.comparing import Compared, Difference, compared
+from store.projections.failures import Failures
+from store.projections.folding import taken
+from store.projections.projector import table_of
+from store.reader import EventReader
+from store.records import Event
+
+
+class Drifted(Struct, frozen=True):
+    """A row that is other than it should be, and the event that last touched it."""
+
+    difference: Difference
+    touched_by: Event | None
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """What comparing a projection's table with the events, up to a position, has found."""
+
+    projection: str
+    version: int
+    position: int
+    compared: Compared
+    drifted: Sequence[Drifted]
+
+
+class Rebuilt(Struct, frozen=True, kw_only=True):
+    """What a rebuild came to: what was compared, and the position of the table now in place."""
+
+    checked: Checked
+    position: int
+
+
+def quiet(reached: int, goal: int) -> None:
+    """Tell nobody."""
+    del reached, goal
+
+
+def check(
+    database: Database, domains: Domains, projection: Projection, *, progress: Progress = quiet
+) -> Checked:
+    """Compare the table that is read with one made from all events; write down what was found.
+
+    Raises:
+        ProjectionNotBuilt, ProjectionOutdated: there is no table of this code.
+        ProjectionFailed: an event cannot be taken.
+        RebuildInterrupted: somebody else checks the same.
+    """
+    live = Checkpoints(database).read(projection.name)
+    if live is None:
+        raise ProjectionNotBuilt(projection=projection.name)
+    if live.version != projection.version:
+        raise ProjectionOutdated(
+            projection=projection.name, built=live.version, declared=projection.version
+        )
+    checked = _compare(database, domains, projection, "check", progress)
+    abandon(database, projection, "check")
+    with database.transaction() as connection:
+        Checkpoints(database).note_check(connection, projection.name, checked.compared.drift)
+    return checked
+
+
+def rebuild(
+    database: Database, domains: Domains, projection: Projection, *, progress: Progress = quiet
+) -> Rebuilt:
+    """Make the table anew from all events and put it in the place of the one that is read.
+
+    That one serves until then. What another process began and did not end is gone on with.
+
+    Raises:
+        ProjectionNotBuilt: there is no table to replace.
+        ProjectionFailed: an event cannot be taken; nothing was replaced.
+        ReadModelInUse: something else in the database depends on the table.
+        RebuildInterrupted: somebody else builds the same.
+        DatabaseBusy: the table was in use for long; nothing was replaced, what was built is there.
+    """
+    checked = _compare(database, domains, projection, "rebuild", progress)
+    position = _replace(database, domains, projection, progress)
+    return Rebuilt(checked=checked, position=position)
+
+
+def _compare(
+    database: Database,
+    domains: Domains,
+    projection: Projection,
+    target: Target,
+    progress: Progress,
+) -> Checked:
+    checkpoints, built = Checkpoints(database), table_of(projection, target)
+    begun = begin(database, projection, target)
+    builder = Builder(database, domains, projection, target)
+    builder.reach_live(progress)
+    with database.snapshot() as seen:
+        pinned = checkpoints.read(projection.name, within=seen)
+        if pinned is None or pinned.position < begun.position:
+            raise RebuildInterrupted(projection=projection.name)
+        builder.reach(pinned.position, progress)
+        with database.snapshot() as other:
+            found = compared(seen, projection.table, other, built)
+    keys = [each.key for each in found.differences]
+    touched = _touching(database, domains, projection, keys, pinned.position)
+    return Checked(
+        projection=projection.name,
+        version=projection.version,
+        position=pinned.position,
+        compared=found,
+        drifted=[Drifted(each, touched.get(each.key)) for each in found.differences],
+    )
+
+
+def _replace(
+    database: Database, domains: Domains, projection: Projection, progress: Progress
+) -> int:
+    checkpoints, built = Checkpoints(database), table_of(projection, "rebuild")
+    builder = Builder(database, domains, projection, "rebuild")
+    builder.reach_live(progress)
+    with database.transaction() as connection:
+        # From here on the table that is read stands still, and what is left is little.
+        live = checkpoints.lock(connection, projection.name, "live")
+        if live is None:
+            raise ProjectionNotBuilt(projection=projection.name)
+        finished = _finish(builder, checkpoints, connection, live)
+        put_in_place(connection, projection.table, built)
+        checkpoints.replace(connection, live, finished)
+        Failures(database).forget(connection, projection.name)
+    return finished.position
+
+
+def _finish(
+    builder: Builder, checkpoints: Checkpoints, connection: Connection, live: Checkpoint
+) -> Checkpoint:
+    """Take what is left up to where the table that is read stands; where that is."""
+    while True:
+        built = checkpoints.lock(connection, live.projection, "rebuild")
+        if built is None:
+            raise RebuildInterrupted(projection=live.projection)
+        if built.position >= live.position:
+            return built
+        if builder.projector.once(goal=live.position, within=connection).stands_by:
+            raise RebuildInterrupted(projection=live.projection)
+
+
+def _touching(
+    database: Database,
+    domains: Domains,
+    projection: Projection,
+    keys: Iterable[Key],
+    until: int,
+) -> dict[Key, Event]:
+    """The last event, up to a position, that changed the row of each key."""
+    reader = EventReader(database, name="")
+    if not projection.is_by_aggregate:
+        return _last(projection, domains, reader.feed(before=until + 1, backward=True), set(keys))
+    found: dict[Key, Event] = {}
+    for key in keys:
+        history = reader.events(key[0], backward=True)
+        earlier = (event for event in history if event.position <= until)
+        found |= _last(projection, domains, earlier, {key})
+    return found
+
+
+def _last(
+    projection: Projection, domains: Domains, events: Iterable[Event], wanted: set[Key]
+) -> dict[Key, Event]:
+    """The first of the events for each key; no more are read than have to be."""
+    found: dict[Key, Event] = {}
+    for event in events if wanted else ():
+        for each in taken(projection, domains, [event])[0]:
+            if each.key in wanted:
+                found.setdefault(each.key, event)
+        if len(found) == len(wanted):
+            break
+    return found
