@@ -61,7 +61,7 @@ WARM_IMPORTS = [
 def _workers(operator: Hindsight | None) -> AbstractContextManager[None]:
     if operator is None:
         return nullcontext()
-    return working(operator, relay=operator.own_relay())
+    return working(operator, relay=operator.own_relay(), projectors=operator.own_projectors())
 
 
 class SecurityHeaders:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,6 +13,7 @@ from store.application import Hindsight
 from store.errors import EventStoreError, NotFound
 from store.outbox import Relay, Relayed
 from store.outbox.records import last_line
+from store.projections import Projector
 from store.verification import Finding, verify
 
 _log = logging.getLogger(__name__)
@@ -114,53 +115,77 @@ def publish_due(relay: Relay, report: Callable[[Relayed], None]) -> None:
 
 
 @contextmanager
-def relaying(
-    relay: Relay | None, stop: threading.Event, report: Callable[[Relayed], None]
+def beside(
+    stop: threading.Event, tasks: Sequence[tuple[str, Callable[[], None]]]
 ) -> Iterator[None]:
-    """Publish in a thread until the block ends; what is under way is finished.
+    """Run named tasks, each in a thread, until the block ends; what is under way is finished.
 
-    `stop` is set where that thread ends by itself, and its error raised at the end.
+    They end when `stop` is set; it is set where one ends by itself, and its error raised at the
+    end.
     """
-    if relay is None:
-        yield
-        return
     failed: list[Exception] = []
 
-    def run() -> None:
+    def run(name: str, task: Callable[[], None]) -> None:
         try:
-            relay.run(stop, report=report)
+            task()
         except Exception as error:  # noqa: BLE001 (raised again in the thread that waits)
-            # Which may wait for long: a dashboard goes on without its relay.
-            _log.exception("the relay has ended")
+            # Which may wait for long: a dashboard goes on without its workers.
+            _log.exception("%s has ended", name)
             failed.append(error)
         finally:
             stop.set()
 
-    thread = threading.Thread(target=run, name="hindsight-relay")
-    thread.start()
+    threads = [
+        threading.Thread(target=run, args=(name, task), name=f"hindsight-{name}")
+        for name, task in tasks
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     if failed:
         raise failed[0]
 
 
+def publishing(
+    relay: Relay | None, stop: threading.Event, report: Callable[[Relayed], None]
+) -> Sequence[tuple[str, Callable[[], None]]]:
+    """The tasks of a relay, for `beside`; `report` hears of what it published."""
+    return [] if relay is None else [("relay", partial(relay.run, stop, report=report))]
+
+
+def projecting(
+    projectors: Iterable[Projector], stop: threading.Event
+) -> Sequence[tuple[str, Callable[[], None]]]:
+    """The tasks of projectors, for `beside`."""
+    return [(f"projector-{each.projection.name}", partial(each.run, stop)) for each in projectors]
+
+
+def project_due(projector: Projector) -> None:
+    """Project until there is nothing more, or another projector is at work.
+
+    Raises:
+        ProjectionFailed: an event cannot be taken.
+    """
+    while projector.once().is_behind:
+        pass
+
+
 @contextmanager
-def working(store: Hindsight, *, relay: Relay | None) -> Iterator[None]:
+def working(
+    store: Hindsight, *, relay: Relay | None, projectors: Sequence[Projector]
+) -> Iterator[None]:
     """Do all of it in threads until the block ends; what went wrong is logged."""
     stop = threading.Event()
 
     keep_working = partial(work, store, stop=stop, report=_log_done)
-    thread = threading.Thread(target=keep_working, name="hindsight-work")
-    thread.start()
-    try:
-        with relaying(relay, stop, _log_dead):
-            yield
-    finally:
-        stop.set()
-        thread.join()
+    tasks = [*publishing(relay, stop, _log_dead), *projecting(projectors, stop)]
+    with beside(stop, [("worker", keep_working), *tasks]):
+        yield
 
 
 def _log_dead(relayed: Relayed) -> None:

@@ -6,7 +6,9 @@ import click
 
 from store import application, migrations
 from store.cli.parameters import Name
-from store.cli.program import store_option
+from store.cli.program import domain_option, store_option
+from store.domain import Domains
+from store.projections import Projections
 from store.roles import grant_application
 
 
@@ -18,13 +20,16 @@ from store.roles import grant_application
     type=Name(),
     help="PostgreSQL: let this existing role append and read, and nothing more.",
 )
+@domain_option
 @store_option()
-def migrate(*, url: str, revision: str, app_role: str | None) -> None:
+def migrate(*, url: str, domains: Domains, revision: str, app_role: str | None) -> None:
     """Bring the store's schema up to date, or create it.
+
+    The tables of the domain's read models that there are not yet are created, too.
 
     \b
     Examples:
-      hindsight migrate --url sqlite:///shop.db
+      hindsight migrate --url sqlite:///shop.db --domain shop:domain
       hindsight migrate --url postgresql://owner@db/shop --app-role shop_service
     """
     parsed = application.parse_url(url)
@@ -36,5 +41,16 @@ def migrate(*, url: str, revision: str, app_role: str | None) -> None:
         if app_role is not None:
             grant_application(connection, app_role)
     click.echo(f"{application.display_name(parsed)}: {before or 'nothing'} → {after}")
+    if revision == "head":
+        _build_read_models(url, domains)
     if app_role is not None:
         click.echo(f"{app_role} may append and read")
+
+
+def _build_read_models(url: str, domains: Domains) -> None:
+    # Behind the grants: who may read and write events may do so there, too.
+    with closing(application.connect(application.parse_url(url))) as database:
+        projections = Projections(database, domains)
+        for name in projections.build_missing():
+            table = projections.declared[name].table.name
+            click.echo(f"table {table} created for projection {name}")

@@ -9,10 +9,12 @@ from store.application import Hindsight
 from store.cli.columns import shown
 from store.cli.program import domain_option, store_option
 from store.domain import Domains
+from store.errors import ProjectionError
 from store.outbox import Relayed
 from store.outbox.records import last_line
+from store.projections import Projector
 from store.settings import Settings
-from store.work import Done, publish_due, relaying, work_once
+from store.work import Done, beside, project_due, projecting, publish_due, publishing, work_once
 from store.work import work as keep_working
 
 
@@ -24,11 +26,12 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     """Do the work that no request waits for, until told to stop.
 
     What was appended is brought to the handlers of the domain, and to Redis Streams where
-    EVENT_STORE_TOPIC names a topic; EVENT_STORE_RELAY=off leaves that to others. Snapshots that are
-    due are taken: commands take their own, this is for other appends and imports. Those of folds
-    that no process has had for 7 days are removed, and those taken last are compared with full
-    replays, each hour; what was published longer ago than EVENT_STORE_OUTBOX_RETENTION (7d) is
-    trimmed. Any number of workers may run.
+    EVENT_STORE_TOPIC names a topic; EVENT_STORE_RELAY=off leaves that to others. The domain's read
+    models follow what was appended, unless EVENT_STORE_PROJECTIONS=off. Snapshots that are due are
+    taken: commands take their own, this is for other appends and imports. Those of folds that no
+    process has had for 7 days are removed, and those taken last are compared with full replays,
+    each hour; what was published longer ago than EVENT_STORE_OUTBOX_RETENTION (7d) is trimmed. Any
+    number of workers may run.
 
     \b
     Examples:
@@ -38,19 +41,31 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     if not (domains.domains or Settings.from_environment().topic):
         raise click.UsageError("no domain named; give --domain MODULE:NAME or EVENT_STORE_DOMAIN")
     with Hindsight(url, domain=domains) as store:
-        relay = store.own_relay()
+        relay, projectors = store.own_relay(), store.own_projectors()
         if once:
             if relay is not None:
                 publish_due(relay, _report_dead)
+            for projector in projectors:
+                _project(projector)
             _report(work_once(store))
             return
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         told = "publishing nothing" if relay is None else f"publishing to {relay.publisher}"
+        if projectors:
+            told += f", projecting {', '.join(each.projection.name for each in projectors)}"
         click.echo(shown(f"working on {store.info.name}, {told} (Ctrl-C stops it)"))
-        with relaying(relay, stop, _report_dead):
+        tasks = [*publishing(relay, stop, _report_dead), *projecting(projectors, stop)]
+        with beside(stop, tasks):
             keep_working(store, stop=stop, report=_report)
+
+
+def _project(projector: Projector) -> None:
+    try:
+        project_due(projector)
+    except ProjectionError as error:
+        click.echo(shown(f"error: {error}"), err=True)
 
 
 def _report_dead(relayed: Relayed) -> None:

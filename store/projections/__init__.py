@@ -74,7 +74,7 @@ class Projections:
 
         Raises:
             ReadModelInUse: there is a table of that name that is not the projection's.
-            AccessDenied: this role may create none.
+            AccessDenied: this role may create none; who owns the store may, by migrating it.
         """
         return [
             name

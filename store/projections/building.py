@@ -6,7 +6,7 @@ from typing import TypeAlias
 from store.database import Database
 from store.database.read_models import create, drop, exists
 from store.domain import Domains
-from store.errors import ProjectionNotBuilt, ReadModelInUse, RebuildInterrupted
+from store.errors import AccessDenied, ProjectionNotBuilt, ReadModelInUse, RebuildInterrupted
 from store.projection import Projection
 from store.projections.checkpoints import Checkpoint, Checkpoints, Target
 from store.projections.projector import BATCH, Projector, table_of
@@ -25,13 +25,19 @@ def build_missing(database: Database, projection: Projection) -> bool:
     checkpoints = Checkpoints(database)
     if checkpoints.read(projection.name) is not None:
         return False
-    with database.transaction() as connection:
-        if not checkpoints.create(connection, projection, "live"):
-            return False
-        if exists(connection, projection.table):
-            detail = "is there already, and no projection's; rename or drop it"
-            raise ReadModelInUse(table=projection.table.name, detail=detail)
-        create(connection, projection.table)
+    try:
+        with database.transaction() as connection:
+            if not checkpoints.create(connection, projection, "live"):
+                return False
+            if exists(connection, projection.table):
+                detail = "is there already, and no projection's; rename or drop it"
+                raise ReadModelInUse(table=projection.table.name, detail=detail)
+            create(connection, projection.table)
+    except AccessDenied as error:
+        raise AccessDenied(
+            f"table {projection.table.name!r} cannot be created: {error}; who owns the store can:"
+            " hindsight migrate --domain …"
+        ) from error
     return True
 
 

@@ -15,7 +15,7 @@ from store import Hindsight, NewEvent, any_
 from store.errors import StoreUnavailable
 from store.outbox import Relay, Relayed
 from store.outbox.waking import PAUSE, Waker
-from store.work import relaying
+from store.work import beside, publishing
 from tests.published import Recording
 from tests.waiting import until
 
@@ -172,9 +172,10 @@ def test_a_relay_that_breaks_is_told_at_once_and_ends_the_work(
         raise ZeroDivisionError("a mistake of ours")
 
     def wait_for_the_end() -> None:
-        with relaying(Relay(store.database, Recording()), stop, breaks):
+        relay = Relay(store.database, Recording())
+        with beside(stop, publishing(relay, stop, breaks)):
             assert stop.wait(5)
-            assert "the relay has ended" in caplog.text
+            assert "relay has ended" in caplog.text
 
     with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
         wait_for_the_end()
