@@ -1,0 +1,443 @@
+"""Read models compared with their events, and made anew beside the one that serves."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, inspect, text
+
+from store import Aggregate, Domain, Event, Hindsight, NewEvent, Projection, Row, any_
+from store.database.read_models import put_in_place
+from store.errors import (
+    DatabaseBusy,
+    ProjectionFailed,
+    ProjectionOutdated,
+    ReadModelInUse,
+    RebuildInterrupted,
+)
+from store.projections import Projector, building, rebuilding
+from store.projections.comparing import Difference
+from tests.servers import PostgresServer
+from tests.totals import Added, Total, add
+
+BATCH = 1_000
+
+
+def sums(*more: Any) -> Table:
+    return Table(
+        "sums",
+        MetaData(),
+        Column("id", Text, primary_key=True),
+        Column("total", Integer, nullable=False, index=True),
+        Column("events", Integer, nullable=False),
+        *more,
+    )
+
+
+def note_sum(row: Row | None, added: Added, event: Event) -> Row:
+    if added.number == 13:
+        raise ValueError("unlucky")
+    before = row or {"total": 0, "events": 0}
+    return {
+        "id": event.aggregate_id,
+        "total": before["total"] + added.number,
+        "events": before["events"] + 1,
+    }
+
+
+def summing(handler: Callable[..., Any] = note_sum, **options: Any) -> Domain:
+    total: Aggregate[Any] = Aggregate("total", initial=Total(), events=[Added], apply=add)
+    table = options.pop("table", None)
+    projection = Projection(
+        "sums", table=sums() if table is None else table, handlers={Added: handler}, **options
+    )
+    return Domain("totals", aggregates=[total], projections=[projection])
+
+
+def put(store: Hindsight, name: str, *numbers: int) -> int:
+    events = [NewEvent("Added", {"number": number}) for number in numbers]
+    return store.append("total", name, events, expected=any_()).position
+
+
+def catch_up(store: Hindsight) -> None:
+    projector = store.projections.projector("sums")
+    while projector.once().is_behind:
+        pass
+
+
+def execute(store: Hindsight, sql: str) -> None:
+    with store.database.transaction() as connection:
+        connection.execute(text(sql))
+
+
+def rows(store: Hindsight) -> dict[str, int]:
+    return {row["id"]: row["total"] for row in store.read_model("sums").query().rows}
+
+
+@pytest.fixture
+def filled(store_url: str) -> Iterator[Hindsight]:
+    """Three sums, with their table."""
+    with Hindsight(store_url, domain=summing()) as store:
+        store.projections.build_missing()
+        put(store, "a", 1, 2)
+        put(store, "b", 3)
+        put(store, "c", 4, 5, 6)
+        catch_up(store)
+        yield store
+        assert store.database.connections.in_use == 0
+
+
+def tables(store: Hindsight) -> set[str]:
+    with store.database.connect() as connection:
+        return {name for name in inspect(connection).get_table_names() if name.startswith("sums")}
+
+
+def test_a_table_that_is_as_the_events_have_it_shows_no_drift(filled: Hindsight) -> None:
+    checked = filled.projections.check("sums")
+    assert (checked.position, checked.compared.rows, checked.compared.drift) == (6, 3, 0)
+    assert tables(filled) == {"sums"}
+    [standing] = filled.projections.standing()
+    assert standing.checkpoint is not None
+    assert (standing.checkpoint.drift, standing.comparing) == (0, None)
+    assert standing.checkpoint.checked_at is not None
+
+
+def test_missing_extra_and_differing_rows_are_told_with_the_event_that_touched_them(
+    filled: Hindsight,
+) -> None:
+    execute(filled, "DELETE FROM sums WHERE id = 'b'")
+    execute(filled, "UPDATE sums SET total = 99 WHERE id = 'c'")
+    execute(filled, "INSERT INTO sums VALUES ('z', 7, 1)")
+    checked = filled.projections.check("sums")
+    found = checked.compared
+    assert (found.rows, found.missing, found.extra, found.differing) == (3, 1, 1, 1)
+    by_key = {each.difference.key: each for each in checked.drifted}
+    assert by_key["c",].difference == Difference(
+        kind="differing",
+        key=("c",),
+        columns=["total"],
+        found={"id": "c", "total": 99, "events": 3},
+        expected={"id": "c", "total": 15, "events": 3},
+    )
+    touched = {key: each.touched_by and each.touched_by.position for key, each in by_key.items()}
+    assert touched == {("b",): 3, ("c",): 6, ("z",): None}
+    [standing] = filled.projections.standing()
+    assert standing.checkpoint is not None
+    assert standing.checkpoint.drift == 3
+
+
+def test_what_is_projected_during_a_check_is_no_drift(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison sees the table as it was when its checkpoint stood where the other's does."""
+    reach = building.Builder.reach
+
+    def meanwhile(self: building.Builder, goal: int, progress: Any) -> None:
+        put(filled, "a", 100)
+        put(filled, "new", 1)
+        catch_up(filled)
+        reach(self, goal, progress)
+
+    monkeypatch.setattr(building.Builder, "reach", meanwhile)
+    checked = filled.projections.check("sums")
+    assert checked.compared.drift == 0
+    monkeypatch.undo()
+    assert filled.projections.check("sums").compared.drift == 0
+    assert rows(filled)["new"] >= 1
+
+
+def test_a_rebuild_puts_right_what_was_wrong(filled: Hindsight) -> None:
+    execute(filled, "DELETE FROM sums WHERE id = 'b'")
+    execute(filled, "UPDATE sums SET total = 99 WHERE id = 'c'")
+    rebuilt = filled.projections.rebuild("sums")
+    assert (rebuilt.checked.compared.drift, rebuilt.position) == (2, 6)
+    assert rows(filled) == {"a": 3, "b": 3, "c": 15}
+    put(filled, "a", 10)
+    catch_up(filled)
+    assert rows(filled) == {"a": 13, "b": 3, "c": 15}
+    assert filled.projections.check("sums").compared.drift == 0
+    [standing] = filled.projections.standing()
+    assert (standing.state, standing.building) == ("up to date", None)
+
+
+def test_the_old_table_serves_until_the_new_one_is_whole(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(filled, "UPDATE sums SET total = 99 WHERE id = 'c'")
+    seen: list[dict[str, int]] = []
+
+    def put_it(*given: Any) -> None:
+        if filled.database.engine.dialect.name == "postgresql":
+            put(filled, "d", 1)  # SQLite has one writer
+        seen.append(rows(filled))
+        put_in_place(*given)
+
+    monkeypatch.setattr(rebuilding, "put_in_place", put_it)
+    filled.projections.rebuild("sums")
+    assert seen == [{"a": 3, "b": 3, "c": 99}]
+    assert rows(filled) == {"a": 3, "b": 3, "c": 15}
+    catch_up(filled)
+    assert filled.projections.check("sums").compared.drift == 0
+
+
+def test_the_new_table_looks_as_the_old_one_did(store_url: str) -> None:
+    table = sums(Index("sums_both", "total", "events"))
+    with Hindsight(store_url, domain=summing(table=table)) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+        before = described(store)
+        for _ in range(2):
+            store.projections.rebuild("sums")
+            assert described(store) == before
+        assert tables(store) == {"sums"}
+
+
+def described(store: Hindsight) -> Any:
+    with store.database.connect() as connection:
+        found = inspect(connection)
+        indexes = sorted(
+            (str(index["name"]), index["column_names"]) for index in found.get_indexes("sums")
+        )
+        columns = [(each["name"], str(each["type"])) for each in found.get_columns("sums")]
+        return columns, found.get_pk_constraint("sums"), indexes
+
+
+def test_a_batch_that_was_begun_before_the_new_table_came_writes_nothing_into_it(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows were made from what the old table had wrong."""
+    execute(filled, "UPDATE sums SET total = 99 WHERE id = 'c'")
+    put(filled, "c", 1)
+    projector = filled.projections.projector("sums")
+    found = projector._rows
+
+    def held(*given: Any) -> Any:
+        rows = found(*given)
+        monkeypatch.undo()
+        filled.projections.rebuild("sums")
+        return rows
+
+    monkeypatch.setattr(projector, "_rows", held)
+    assert projector.once().stands_by
+    catch_up(filled)
+    assert rows(filled)["c"] == 16
+
+
+def test_a_rebuild_that_died_is_gone_on_with(filled: Hindsight) -> None:
+    numbers = [1] * (2 * BATCH + 10)
+    put(filled, "long", *numbers)
+    catch_up(filled)
+    projection = filled.projections.projection("sums")
+    seen: list[int] = []
+
+    class Died(BaseException):
+        pass
+
+    def die(reached: int, goal: int) -> None:
+        seen.append(reached)
+        if reached >= BATCH:
+            raise Died
+
+    with pytest.raises(Died):
+        filled.projections.rebuild("sums", progress=die)
+    [standing] = filled.projections.standing()
+    assert standing.building is not None
+    assert (standing.building.position, standing.building.goal) == (BATCH, 2 * BATCH + 16)
+    assert standing.state == "up to date"
+    again: list[tuple[int, int]] = []
+    filled.projections.rebuild("sums", progress=lambda *moved: again.append(moved))
+    assert again[0] == (2 * BATCH, 2 * BATCH + 16)
+    assert rows(filled)["long"] == len(numbers)
+    assert tables(filled) == {"sums"}
+    assert projection.name == "sums"
+
+
+def test_what_other_code_began_is_begun_anew(filled: Hindsight, store_url: str) -> None:
+    put(filled, "long", *[1] * BATCH)
+    catch_up(filled)
+
+    def doubled(row: Row | None, added: Added, event: Event) -> Row:
+        before = row or {"total": 0, "events": 0}
+        total = before["total"] + 2 * added.number
+        return {"id": event.aggregate_id, "total": total, "events": before["events"] + 1}
+
+    class Died(BaseException):
+        pass
+
+    def die(reached: int, goal: int) -> None:
+        raise Died
+
+    with pytest.raises(Died):
+        filled.projections.rebuild("sums", progress=die)
+    with Hindsight(store_url, domain=summing(doubled, version=2)) as newer:
+        newer.projections.rebuild("sums")
+        assert rows(newer) == {"a": 6, "b": 6, "c": 30, "long": 2 * BATCH}
+
+
+def test_a_new_version_may_have_other_columns(filled: Hindsight, store_url: str) -> None:
+    def noted(row: Row | None, added: Added, event: Event) -> Row:
+        return {**note_sum(row, added, event), "last": added.number}
+
+    table = sums(Column("last", Integer))
+    with Hindsight(store_url, domain=summing(noted, version=2, table=table)) as newer:
+        with pytest.raises(ProjectionOutdated):
+            newer.read_model("sums").get("a")
+        rebuilt = newer.projections.rebuild("sums")
+        assert rebuilt.checked.compared.drift == 0  # of the columns that both have
+        assert newer.read_model("sums").get("a") == {"id": "a", "total": 3, "events": 2, "last": 2}
+        assert newer.projections.check("sums").compared.drift == 0
+
+
+def test_a_new_version_may_have_another_key(filled: Hindsight, store_url: str) -> None:
+    table = Table(
+        "sums",
+        MetaData(),
+        Column("number", Integer, primary_key=True),
+        Column("events", Integer, nullable=False),
+    )
+
+    def counted(row: Row | None, added: Added, event: Event) -> Row:
+        del event
+        return {"number": added.number, "events": (row["events"] if row else 0) + 1}
+
+    domain = summing(counted, version=2, table=table, key=lambda added, _: added.number)
+    with Hindsight(store_url, domain=domain) as newer:
+        found = newer.projections.rebuild("sums").checked.compared
+        assert (found.rows, found.missing, found.extra, found.differences) == (6, 6, 3, ())
+        assert len(newer.read_model("sums").query().rows) == 6
+
+
+def test_a_rebuild_stops_at_an_event_that_cannot_be_taken(
+    filled: Hindsight, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though who follows skips it: a table with a hole in it is no answer to drift."""
+    put(filled, "b", 13)
+    put(filled, "b", 1)
+    monkeypatch.setenv("EVENT_STORE_POISON_EVENTS", "skip")
+    with Hindsight(store_url, domain=summing()) as store:
+        catch_up(store)
+        assert rows(store)["b"] == 4
+        for compare in (store.projections.rebuild, store.projections.check):
+            with pytest.raises(ProjectionFailed, match="of 'b' version 2"):
+                compare("sums")
+        assert rows(store)["b"] == 4
+        [standing] = store.projections.standing()
+        assert (standing.state, standing.skipped) == ("up to date", 1)
+
+    def mended(row: Row | None, added: Added, event: Event) -> Row:
+        before = row or {"total": 0, "events": 0}
+        total = before["total"] + added.number
+        return {"id": event.aggregate_id, "total": total, "events": before["events"] + 1}
+
+    with Hindsight(store_url, domain=summing(mended)) as store:
+        assert store.projections.rebuild("sums").checked.compared.differing == 1
+        assert rows(store)["b"] == 17
+        [standing] = store.projections.standing()
+        assert standing.skipped == 0
+
+
+def test_of_two_rebuilds_one_gives_in(filled: Hindsight, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(filled, "long", *[1] * (3 * BATCH))
+    catch_up(filled)
+    once = Projector.once
+    entered = threading.Event()
+
+    def other_first(self: Projector, **given: Any) -> Any:
+        if self._target == "rebuild" and not entered.is_set():
+            once(self, **given)
+            entered.set()
+            filled.projections.rebuild("sums")
+        return once(self, **given)
+
+    monkeypatch.setattr(Projector, "once", other_first)
+    with pytest.raises(RebuildInterrupted, match="somebody else builds it, too"):
+        filled.projections.rebuild("sums")
+    assert rows(filled)["long"] == 3 * BATCH
+    assert filled.projections.check("sums").compared.drift == 0
+
+
+def test_a_reader_that_ends_lets_the_new_table_in(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.database.read_models.LOCK_TIMEOUT", 100)
+    with Hindsight(postgres_url, domain=summing()) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+        with store.database.transaction() as reader:
+            reader.execute(text("SELECT * FROM sums"))
+            monkeypatch.setattr("time.sleep", lambda _: reader.rollback())
+            assert store.projections.rebuild("sums").position == 1
+
+
+def test_rights_are_kept_on_postgresql(postgres_server: PostgresServer, postgres_url: str) -> None:
+    for role in ("watcher", "clerk"):
+        postgres_server.execute(f"DROP ROLE IF EXISTS {role}")
+        postgres_server.execute(f"CREATE ROLE {role}")
+    with Hindsight(postgres_url, domain=summing()) as store:
+        execute(store, "GRANT SELECT ON events TO watcher")
+        store.projections.build_missing()
+        execute(store, "GRANT UPDATE, DELETE ON sums TO clerk WITH GRANT OPTION")
+        execute(store, "GRANT SELECT (total) ON sums TO clerk")
+        execute(store, "GRANT SELECT ON sums TO PUBLIC")
+        put(store, "a", 1)
+        catch_up(store)
+        before = rights(store)
+        assert ("watcher", None, "SELECT", False) in before
+        assert ("clerk", None, "UPDATE", True) in before
+        assert ("clerk", "total", "SELECT", False) in before
+        store.projections.rebuild("sums")
+        assert rights(store) == before
+    with Hindsight(postgres_url, domain=summing()) as store:
+        execute(store, "DROP TABLE sums")
+        execute(store, "REVOKE ALL ON events FROM watcher")
+    for role in ("watcher", "clerk"):
+        postgres_server.execute(f"DROP ROLE {role}")
+
+
+def rights(store: Hindsight) -> set[tuple[Any, ...]]:
+    sql = """
+        SELECT coalesce(r.rolname, 'PUBLIC'), NULL, a.privilege_type, a.is_grantable
+        FROM pg_class, aclexplode(relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+        WHERE relname = 'sums'
+        UNION ALL
+        SELECT coalesce(r.rolname, 'PUBLIC'), attname, a.privilege_type, a.is_grantable
+        FROM pg_attribute, aclexplode(attacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+        WHERE attrelid = 'sums'::regclass
+    """
+    return {tuple(row) for row in store.database.rows(sql, {})}
+
+
+def test_a_view_on_the_table_is_told_and_nothing_is_replaced(postgres_url: str) -> None:
+    with Hindsight(postgres_url, domain=summing()) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+        execute(store, "CREATE VIEW lately AS SELECT * FROM sums")
+        with pytest.raises(ReadModelInUse, match="table 'sums': view lately depends on table sums"):
+            store.projections.rebuild("sums")
+        assert rows(store) == {"a": 1}
+        execute(store, "DROP VIEW lately")
+        store.projections.rebuild("sums")
+        put(store, "a", 2)
+        catch_up(store)
+        assert rows(store) == {"a": 3}
+
+
+def test_who_reads_for_long_keeps_the_old_table_and_nobody_else_waits_for_long(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.database.read_models.LOCK_TIMEOUT", 100)
+    monkeypatch.setattr(rebuilding, "PAUSE", 0.01)
+    with Hindsight(postgres_url, domain=summing()) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+        with store.database.transaction() as reader:
+            reader.execute(text("SELECT * FROM sums"))
+            with pytest.raises(DatabaseBusy, match="table 'sums' is in use"):
+                store.projections.rebuild("sums")
+        assert rows(store) == {"a": 1}
+        assert store.projections.rebuild("sums").position == 1
