@@ -84,14 +84,25 @@ def drop(connection: Connection, table: Table) -> None:
     beside(table, "").drop(connection, checkfirst=True)
 
 
+def columns_of(connection: Connection, table: Table) -> list[str]:
+    """The columns that the table has in the database, whatever is declared."""
+    return [column["name"] for column in inspect(connection).get_columns(table.name)]
+
+
 def find(
-    connection: Connection, table: Table, keys: Collection[tuple[Any, ...]]
+    connection: Connection,
+    table: Table,
+    keys: Collection[tuple[Any, ...]],
+    columns: Collection[str] | None = None,
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """The rows with those primary keys, by key."""
+    """The rows with those primary keys, by key; of some columns, the key's among them, or all."""
+    wanted_columns = table.columns.values() if columns is None else [table.c[n] for n in columns]
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     wanted = list(keys)
     for start in range(0, len(wanted), _KEYS_AT_ONCE):
-        query = select(table).where(_is_one_of(table, wanted[start : start + _KEYS_AT_ONCE]))
+        query = select(*wanted_columns).where(
+            _is_one_of(table, wanted[start : start + _KEYS_AT_ONCE])
+        )
         for row in connection.execute(query).mappings():
             found[tuple(row[column.name] for column in table.primary_key)] = dict(row)
     return found

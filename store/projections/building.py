@@ -6,10 +6,16 @@ from typing import TypeAlias
 from store.database import Database
 from store.database.read_models import create, drop, exists
 from store.domain import Domains
-from store.errors import AccessDenied, ProjectionNotBuilt, ReadModelInUse, RebuildInterrupted
+from store.errors import (
+    AccessDenied,
+    ProjectionNotBuilt,
+    ReadModelInUse,
+    RebuildInterrupted,
+    SchemaError,
+)
 from store.projection import Projection
 from store.projections.checkpoints import Checkpoint, Checkpoints, Target
-from store.projections.projector import BATCH, Projector, table_of
+from store.projections.projector import BATCH, Projected, Projector, table_of
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Hears of the position that was reached, and of the one that is to be."""
@@ -87,12 +93,20 @@ class Builder:
         """
         self._aim(goal)
         while True:
-            projected = self.projector.once(goal=goal)
+            projected = self._once(goal)
             if projected.stands_by:
                 raise RebuildInterrupted(projection=self._projection.name)
             progress(projected.position, goal)
             if projected.position >= goal:
                 return
+
+    def _once(self, goal: int) -> Projected:
+        try:
+            return self.projector.once(goal=goal)
+        except (ProjectionNotBuilt, SchemaError):
+            if self._checkpoints.read(self._projection.name, self._target) is not None:
+                raise
+            raise RebuildInterrupted(projection=self._projection.name) from None
 
     def reach_live(self, progress: Progress) -> None:
         """Take the events that are in the table that is read, and come close behind it."""

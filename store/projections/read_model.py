@@ -11,7 +11,13 @@ from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Table, and_, false, or_, select, true
 
 from store.database import Database
-from store.errors import InvalidQuestion, ProjectionNotBuilt, SchemaError
+from store.errors import (
+    EventStoreError,
+    InvalidQuestion,
+    ProjectionNotBuilt,
+    ProjectionOutdated,
+    SchemaError,
+)
 from store.projection import Key, Projection, Row
 from store.projections.checkpoints import Checkpoints
 from store.projections.values import parsed
@@ -75,7 +81,7 @@ class ReadModel:
 
         Raises:
             InvalidQuestion: there is no such column, or the value cannot be one of it.
-            ProjectionNotBuilt: there is no table yet.
+            ProjectionNotBuilt, ProjectionOutdated: there is no table yet, or one of other columns.
         """
         if not 1 <= limit <= LARGEST_PAGE:
             raise InvalidQuestion(f"limit: {limit} is not a number from 1 to {LARGEST_PAGE:,}")
@@ -110,12 +116,20 @@ class ReadModel:
     def _rows(self, query: Any) -> list[Row]:
         try:
             rows = self._database.select(query)
-        except SchemaError:
-            if Checkpoints(self._database).read(self.projection.name) is None:
-                raise ProjectionNotBuilt(projection=self.projection.name) from None
-            raise
+        except SchemaError as error:
+            raise self._explained(error) from None
         names = self.table.columns.keys()
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _explained(self, error: SchemaError) -> EventStoreError:
+        """Why there is no such table, or column."""
+        name, declared = self.projection.name, self.projection.version
+        live = Checkpoints(self._database).read(name)
+        if live is None:
+            return ProjectionNotBuilt(projection=name)
+        if live.version != declared:
+            return ProjectionOutdated(projection=name, built=live.version, declared=declared)
+        return error
 
     def _order(self, sort: str | None) -> list[Column[Any]]:
         if sort is None:

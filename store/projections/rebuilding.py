@@ -4,6 +4,7 @@ Comparing is done at one position: the table that is read is seen as it was when
 stood there, in a transaction that sees nothing later, while it goes on for everybody else.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -12,7 +13,12 @@ from sqlalchemy import Connection
 from store.database import Database
 from store.database.read_models import put_in_place
 from store.domain import Domains
-from store.errors import ProjectionNotBuilt, ProjectionOutdated, RebuildInterrupted
+from store.errors import (
+    DatabaseBusy,
+    ProjectionNotBuilt,
+    ProjectionOutdated,
+    RebuildInterrupted,
+)
 from store.projection import Key, Projection
 from store.projections.building import Builder, Progress, abandon, begin
 from store.projections.checkpoints import Checkpoint, Checkpoints, Target
@@ -22,6 +28,11 @@ from store.projections.folding import taken
 from store.projections.projector import table_of
 from store.reader import EventReader
 from store.records import Event
+
+ATTEMPTS = 10
+"""Times that a table in use is tried to be replaced."""
+PAUSE = 1.0
+"""Seconds between two of them."""
 
 
 class Drifted(Struct, frozen=True):
@@ -128,16 +139,29 @@ def _compare(
 def _replace(
     database: Database, domains: Domains, projection: Projection, progress: Progress
 ) -> int:
-    checkpoints, built = Checkpoints(database), table_of(projection, "rebuild")
+    """Put what was built in place; the position it is at."""
     builder = Builder(database, domains, projection, "rebuild")
-    builder.reach_live(progress)
+    for _ in range(ATTEMPTS):
+        builder.reach_live(progress)
+        try:
+            return _put_in_place(database, builder, projection)
+        except DatabaseBusy:
+            time.sleep(PAUSE)  # who waits for the table gets it
+    raise DatabaseBusy(
+        f"table {projection.table.name!r} is in use; nothing was replaced, and what was built is"
+        " kept: rebuild again"
+    )
+
+
+def _put_in_place(database: Database, builder: Builder, projection: Projection) -> int:
+    checkpoints = Checkpoints(database)
     with database.transaction() as connection:
         # From here on the table that is read stands still, and what is left is little.
         live = checkpoints.lock(connection, projection.name, "live")
         if live is None:
             raise ProjectionNotBuilt(projection=projection.name)
         finished = _finish(builder, checkpoints, connection, live)
-        put_in_place(connection, projection.table, built)
+        put_in_place(connection, projection.table, table_of(projection, "rebuild"))
         checkpoints.replace(connection, live, finished)
         Failures(database).forget(connection, projection.name)
     return finished.position
