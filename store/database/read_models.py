@@ -17,7 +17,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoSuchTableError
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from store.errors import ReadModelInUse
@@ -85,8 +85,11 @@ def drop(connection: Connection, table: Table) -> None:
 
 
 def columns_of(connection: Connection, table: Table) -> list[str]:
-    """The columns that the table has in the database, whatever is declared."""
-    return [column["name"] for column in inspect(connection).get_columns(table.name)]
+    """The columns that the table has in the database, whatever is declared; none: it is gone."""
+    try:
+        return [column["name"] for column in inspect(connection).get_columns(table.name)]
+    except NoSuchTableError:
+        return []
 
 
 def find(
@@ -147,24 +150,29 @@ def _put_in_place_on_sqlite(connection: Connection, table: Table, built: Table) 
 def _put_in_place_on_postgresql(connection: Connection, table: Table, built: Table) -> None:
     old, new = Identifier(table.name), Identifier(built.name)
     suffix = built.name.removeprefix(table.name)
-    _run(connection, SQL("SET LOCAL lock_timeout TO {}").format(LOCK_TIMEOUT))
-    _run(connection, SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(old))
-    for grant in _grants(connection, table, new):
-        _run(connection, grant)
-    try:
-        _run(connection, SQL("DROP TABLE {}").format(old))
-    except DBAPIError as error:
-        if isinstance(error.orig, pg.DependentObjectsStillExist):
-            raise ReadModelInUse(
-                table=table.name, detail=str(error.orig.diag.message_detail)
-            ) from (error)
-        raise
+    if exists(connection, table):
+        _remove_on_postgresql(connection, table, new)
     _run(connection, SQL("ALTER TABLE {} RENAME TO {}").format(new, old))
     named = {"table": _text(connection, old)}
     for (index,) in connection.exec_driver_sql(_INDEXES, named).all():
         renamed = index.replace(suffix, "")
         statement = SQL("ALTER INDEX {} RENAME TO {}")
         _run(connection, statement.format(Identifier(index), Identifier(renamed)))
+
+
+def _remove_on_postgresql(connection: Connection, table: Table, heir: Identifier) -> None:
+    old = Identifier(table.name)
+    _run(connection, SQL("SET LOCAL lock_timeout TO {}").format(LOCK_TIMEOUT))
+    _run(connection, SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(old))
+    for grant in _grants(connection, table, heir):
+        _run(connection, grant)
+    try:
+        _run(connection, SQL("DROP TABLE {}").format(old))
+    except DBAPIError as error:
+        if not isinstance(error.orig, pg.DependentObjectsStillExist):
+            raise
+        detail = str(error.orig.diag.message_detail)
+        raise ReadModelInUse(table=table.name, detail=detail) from error
 
 
 def _grants(connection: Connection, table: Table, to: Identifier) -> Sequence[Composable]:

@@ -137,7 +137,7 @@ class Projections:
             pause = min(2 * pause, longest)
 
     def _behind(self, checkpoint: Checkpoint, position: int) -> ProjectionBehind:
-        failure = Failures(self._database).waiting(checkpoint.projection)
+        failure = Failures(self._database).waiting(checkpoint.projection, checkpoint.position)
         why = "" if failure is None else f": it waits at an event it cannot take, {failure.reason}"
         return ProjectionBehind(
             projection=checkpoint.projection,

@@ -60,9 +60,8 @@ def compared(
     differences: list[Difference] = []
     rows, there = _count(built, expected), columns_of(live, table)
     if any(column.name not in there for column in table.primary_key):
-        return Compared(
-            rows=rows, missing=rows, extra=_count(live, table), differing=0, differences=()
-        )
+        extra = _count(live, table) if there else 0
+        return Compared(rows=rows, missing=rows, extra=extra, differing=0, differences=())
     columns = [name for name in table.columns.keys() if name in there]  # noqa: SIM118
     for difference in _differences(live, table, built, expected, columns):
         counted[difference.kind] += 1

@@ -56,11 +56,16 @@ class Failures:
         rows = self._database.select(query)
         return [Failure(**dict(zip(names, row, strict=True))) for row in rows]
 
-    def waiting(self, projection: str) -> Failure | None:
-        """The event that a projection waits at; None where it goes on."""
+    def waiting(self, projection: str, after: int) -> Failure | None:
+        """The event that a projection waits at behind a position; None where it goes on.
+
+        What one projector could not take, another may have passed, with newer code.
+        """
         table = self._table
         query = select(*table.columns).where(
-            table.c.projection == projection, table.c.skipped.is_(False)
+            table.c.projection == projection,
+            table.c.skipped.is_(False),
+            table.c.position > after,
         )
         names = table.columns.keys()
         rows = self._database.select(query)

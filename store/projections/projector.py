@@ -214,6 +214,8 @@ class Projector:
         try:
             is_moved = self._write(checkpoint, done.rows, reached, within)
         except _Refused as refused:
+            if within is not None:
+                raise refused.cause from None  # the caller's transaction is over
             if len(events) > 1:
                 self._single_until = end
                 return Projected(position=checkpoint.position, is_behind=True)
@@ -263,8 +265,8 @@ class Projector:
         skips = self._on_poison == "skip" and self._target == "live"
         if self._target == "live":
             with self._database.transaction() as connection:
-                reached = fault.event.position
-                if skips and not self._checkpoints.move(connection, checkpoint, reached):
+                reached = fault.event.position if skips else checkpoint.position
+                if not self._checkpoints.move(connection, checkpoint, reached):
                     return Projected(position=checkpoint.position, stands_by=True)
                 self._failures.note(connection, name, fault, skipped=skips)
         if skips:

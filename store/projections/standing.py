@@ -58,7 +58,10 @@ def standing(
     counts = failures.counts()
     found = []
     for name, projection in projections.items():
-        waits = failures.waiting(name) if counts.get((name, False)) else None
+        live = checkpoints.get((name, "live"))
+        waits = None
+        if live is not None and (name, False) in counts:
+            waits = failures.waiting(name, live.position)
         skipped = counts.get((name, True), 0)
         found.append(_standing(database, projection, checkpoints, waits, skipped))
     return found

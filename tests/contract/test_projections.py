@@ -285,6 +285,41 @@ def test_it_goes_on_by_itself_once_the_event_can_be_taken(
         assert standing.code_changed
 
 
+def test_what_newer_code_passed_is_waited_for_no_longer(totals: Hindsight, store_url: str) -> None:
+    def mended(row: Row | None, added: Added, event: Event) -> Row:
+        return {"id": event.aggregate_id, "total": (row["total"] if row else 0) + added.number}
+
+    with Hindsight(store_url, domain=totals_domain(mended)) as newer:
+        put(totals, "a", 1)
+        caught_up(new := newer.projections.projector("totals"))
+        put(totals, "a", 13)
+        with pytest.raises(ProjectionFailed):
+            totals.projections.projector("totals").once()
+        assert newer.projections.standing()[0].state == "stopped"
+        caught_up(new)
+        assert newer.projections.standing()[0].state == "up to date"
+
+
+def test_an_event_that_another_one_took_is_not_told_of(
+    totals: Hindsight, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mended(row: Row | None, added: Added, event: Event) -> Row:
+        return {"id": event.aggregate_id, "total": (row["total"] if row else 0) + added.number}
+
+    put(totals, "a", 13)
+    projector = totals.projections.projector("totals")
+    poisoned = projector._poisoned
+
+    def overtaken(*given: Any) -> Any:
+        with Hindsight(store_url, domain=totals_domain(mended)) as newer:
+            caught_up(newer.projections.projector("totals"))
+        return poisoned(*given)
+
+    monkeypatch.setattr(projector, "_poisoned", overtaken)
+    assert projector.once().stands_by
+    assert totals.projections.failures("totals") == []
+
+
 def test_it_leaves_the_event_out_where_that_is_wanted(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

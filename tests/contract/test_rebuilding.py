@@ -225,6 +225,13 @@ def test_a_batch_that_was_begun_before_the_new_table_came_writes_nothing_into_it
     assert rows(filled)["c"] == 16
 
 
+def test_a_table_that_somebody_dropped_is_made_anew(filled: Hindsight) -> None:
+    execute(filled, "DROP TABLE sums")
+    assert filled.projections.check("sums").compared.missing == 3
+    assert filled.projections.rebuild("sums").checked.compared.missing == 3
+    assert rows(filled) == {"a": 3, "b": 3, "c": 15}
+
+
 def test_a_rebuild_that_died_is_gone_on_with(filled: Hindsight) -> None:
     numbers = [1] * (2 * BATCH + 10)
     put(filled, "long", *numbers)
