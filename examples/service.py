@@ -1,7 +1,9 @@
 """A user service over the store, as small as it can be.
 
-    EVENT_STORE_URL=sqlite:///users.db hindsight migrate
-    EVENT_STORE_URL=sqlite:///users.db uvicorn examples.service:app --workers 2
+    export EVENT_STORE_URL=sqlite:///users.db
+    hindsight migrate
+    hindsight work --domain users:domain &
+    uvicorn examples.service:app --workers 2
 
 Who may call it is left out: the gateway before it authenticates, and says who calls in `X-Actor`.
 """
@@ -31,6 +33,7 @@ from store import (
     CommandRejected,
     Conflict,
     Context,
+    Filter,
     Hindsight,
     Loaded,
 )
@@ -40,7 +43,9 @@ from store.errors import (
     ConcurrencyError,
     EventStoreError,
     InvalidEvent,
+    InvalidQuestion,
     NotFound,
+    ProjectionError,
     StoreUnavailable,
 )
 from users.commands import (
@@ -178,6 +183,25 @@ def log_in(
     return problem(401, "the password is wrong")
 
 
+@app.get("/users")
+def list_users(
+    store: Store,
+    locked: bool | None = None,  # noqa: FBT001 (a query parameter)
+    since: int | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """Users from the read model, `limit` behind the page that `after` names.
+
+    Who gives the position of a change as `since` sees what came of it.
+    """
+    if since is not None:
+        store.wait_for("users", since, timeout=2)
+    chosen = [] if locked is None else [Filter("account_locked", "=", locked)]
+    page = store.read_model("users").query(*chosen, after=after, limit=limit)
+    return {"users": page.rows, "next": page.next}
+
+
 @app.get("/users/{user_id}")
 def get_user(
     user_id: str, store: Store, version: int | None = None, as_of: datetime | None = None
@@ -208,9 +232,10 @@ def metrics(store: Store) -> Response:
 
 
 def executed(store: Hindsight, user_id: str, command: Command, cause: Context) -> dict[str, Any]:
-    """The user after the command."""
+    """The user after the command, and the position of its last event, if there is one."""
     done = store.execute(user_id, command, context=cause)
-    return shown(user_id, done.version, done.state)
+    position = done.events[-1].position if done.events else None
+    return shown(user_id, done.version, done.state) | {"position": position}
 
 
 def loaded(store: Hindsight, user_id: str, **at: Any) -> Loaded[User]:
@@ -284,6 +309,7 @@ async def unreadable(_: Request, error: Exception) -> Response:
 
 REFUSALS: dict[type[EventStoreError], int] = {
     InvalidEvent: 400,
+    InvalidQuestion: 400,
     NotFound: 404,
     AggregateTypeMismatch: 404,
     CommandRejected: 409,
@@ -292,4 +318,5 @@ for kind, code in REFUSALS.items():
     app.add_exception_handler(kind, answer(code))
 app.add_exception_handler(ConcurrencyError, busy)
 app.add_exception_handler(StoreUnavailable, busy)
+app.add_exception_handler(ProjectionError, busy)
 app.add_exception_handler(RequestValidationError, unreadable)

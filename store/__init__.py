@@ -7,6 +7,7 @@ from store.errors import CommandRejected, SinkUnavailable
 from store.execution import Executed
 from store.metrics import CONTENT_TYPE, Metrics
 from store.projection import Projection, Row
+from store.projections import Filter, Page, ReadModel
 from store.records import (
     Append,
     Appended,
@@ -35,13 +36,16 @@ __all__ = [
     "Event",
     "Executed",
     "FeedFilter",
+    "Filter",
     "Handler",
     "Hindsight",
     "Loaded",
     "Metrics",
     "Moment",
     "NewEvent",
+    "Page",
     "Projection",
+    "ReadModel",
     "Row",
     "SinkUnavailable",
     "Upcaster",

@@ -15,7 +15,9 @@ import httpx2
 import psutil
 import pytest
 
+import users
 from store import CONTENT_TYPE, Hindsight, NewEvent, migrate, none
+from store.work import working
 from tests import prometheus
 from tests.servers import PostgresServer
 
@@ -138,6 +140,39 @@ def test_a_user_s_life(service: Service, store_url: str) -> None:
     assert service.user(user_id, as_of=then)["version"] == 2
     rest = service.client.get(f"/users/{user_id}/history", params={"after": 1, "limit": 1}).json()
     assert rest == history[1:2]
+
+
+def test_users_are_listed_without_a_replay_and_who_wrote_reads_it(
+    service: Service, store_url: str
+) -> None:
+    assert _problem(service.client.get("/users"))[0] == 503  # nobody has made the table yet
+    with (
+        Hindsight(store_url, domain=users.domain) as store,
+        working(store, relay=None, projectors=store.own_projectors()),
+    ):
+        ids = [service.create() for _ in range(3)]
+        why = {"reason": "asked for"}
+        locked = service.client.post(f"/users/{ids[0]}/lock", json=why).json()
+        wanted = {"locked": True, "since": locked["position"]}
+        listed = service.client.get("/users", params=wanted).json()
+        assert ids[0] in {user["user_id"] for user in listed["users"]}
+        assert all(user["account_locked"] for user in listed["users"])
+        unlocked = service.client.post(f"/users/{ids[0]}/unlock", json=why).json()
+        wanted["since"] = unlocked["position"]
+        listed = service.client.get("/users", params=wanted).json()
+        assert ids[0] not in {user["user_id"] for user in listed["users"]}
+        found: list[str] = []
+        page: dict[str, Any] = {"next": None}
+        while not found or page["next"]:
+            params = {"limit": 2} | ({"after": page["next"]} if page["next"] else {})
+            page = service.client.get("/users", params=params).json()
+            found += [user["user_id"] for user in page["users"]]
+        assert found == sorted(set(found))
+        assert set(ids) <= set(found)
+        assert "password_hash" not in service.client.get("/users").text
+        assert _problem(service.client.get("/users", params={"after": "?"}))[0] == 400
+        far = unlocked["position"] + 1_000
+        assert _problem(service.client.get("/users", params={"since": far}))[0] == 503
 
 
 def test_five_wrong_passwords_lock_until_somebody_unlocks(service: Service) -> None:
