@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Table, and_, false, or_, select, true
+from sqlalchemy import Column, ColumnElement, Table, and_, or_, select, true
 
 from store.database import Database
 from store.errors import (
@@ -86,16 +86,17 @@ class ReadModel:
         if not 1 <= limit <= LARGEST_PAGE:
             raise InvalidQuestion(f"limit: {limit} is not a number from 1 to {LARGEST_PAGE:,}")
         order = self._order(sort)
+        place = None if after is None else self._place(after, order)
         query = select(self.table).where(*map(self._condition, filters))
         query = query if where is None else query.where(where)
-        if after is not None:
-            query = query.where(_behind(order, self._place(after, order), descending=descending))
-        query = query.order_by(*(_sorted(column, descending=descending) for column in order))
-        rows = self._rows(query.limit(limit + 1))
-        is_last = len(rows) <= limit
-        return Page(
-            rows=rows[:limit], next=None if is_last else self._cursor(order, rows[limit - 1])
-        )
+        query = query.order_by(*(each.desc() if descending else each.asc() for each in order))
+        rows: list[Row] = []
+        for section in _sections(order, place, descending=descending):
+            if len(rows) <= limit:
+                rows += self._rows(query.where(section).limit(limit + 1 - len(rows)))
+        if len(rows) <= limit:
+            return Page(rows=rows, next=None)
+        return Page(rows=rows[:limit], next=self._cursor(order, rows[limit - 1]))
 
     def column(self, name: str) -> Column[Any]:
         """The column of that name.
@@ -185,27 +186,34 @@ _COMPARISONS: Mapping[str, Any] = {
 }
 
 
-def _sorted(column: Column[Any], *, descending: bool) -> Any:
-    if not column.nullable:
-        return column.desc() if descending else column.asc()
-    # As PostgreSQL has it anyway; SQLite takes NULL for the least.
-    return column.desc().nulls_first() if descending else column.asc().nulls_last()
+def _sections(
+    order: Sequence[Column[Any]], place: Sequence[Any] | None, *, descending: bool
+) -> list[ColumnElement[bool]]:
+    """What comes behind a place, part by part: rows with a value in the first column, and without.
+
+    Asked for apart, each part is a range of an index of that column, on both databases.
+    """
+    first, others = order[0], order[1:]
+    values: ColumnElement[bool] = first.is_not(None)
+    nulls: ColumnElement[bool] = first.is_(None)
+    if place is None:
+        parts = [nulls, values] if descending else [values, nulls]
+        return parts if first.nullable else [true()]
+    if place[0] is None:
+        rest = and_(nulls, _behind(others, place[1:], descending=descending))
+        return [rest, values] if descending else [rest]
+    behind = _behind(order, place, descending=descending)
+    return [behind] if descending or not first.nullable else [behind, nulls]
 
 
 def _behind(
     order: Sequence[Column[Any]], place: Sequence[Any], *, descending: bool
 ) -> ColumnElement[bool]:
-    """What comes behind a row with those values in that order."""
-    (column, *others), (value, *rest) = order, place
-    is_behind: ColumnElement[bool]
-    is_there: ColumnElement[bool] = column.is_(None) if value is None else column == value
-    if value is None:
-        is_behind = column.is_not(None) if descending else false()
-    elif descending:
-        is_behind = column < value
-    else:
-        greater = column > value
-        is_behind = or_(greater, column.is_(None)) if column.nullable else greater
-    if not others:
-        return is_behind
-    return or_(is_behind, and_(is_there, _behind(others, rest, descending=descending), true()))
+    """What comes behind a row with those values, none of them NULL, in that order."""
+    column, value = order[0], place[0]
+    is_beyond: ColumnElement[bool] = column < value if descending else column > value
+    if len(order) == 1:
+        return is_beyond
+    is_in_reach = column <= value if descending else column >= value  # for an index's sake
+    rest = _behind(order[1:], place[1:], descending=descending)
+    return and_(is_in_reach, or_(is_beyond, rest))
