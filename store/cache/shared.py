@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from circuitbreaker import CircuitBreaker
 from redis import Redis
-from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from store.cache.connections import Connections
 from store.errors import InvalidSetting
 from store.metrics import Lookup, Metrics, Moved
 
@@ -32,7 +33,6 @@ LARGEST = 2**20
 """Bytes; what is larger takes Redis longer than the others should wait."""
 
 _SLOW = 2 * PATIENCE
-_CONNECTIONS = 10_000
 _DIGITS = 20
 _HEAD = 2 * _DIGITS + 16
 """A value begins with its version and Redis' time in ms, in digits; up to that time nothing newer
@@ -69,7 +69,7 @@ _DROP = """
     return 0
 """
 _DIGESTS = {
-    script: sha1(script.encode(), usedforsecurity=False).hexdigest()
+    script: sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
     for script in (_GET, _SET_IF_NEWER, _DROP)
 }
 """By which Redis knows a script that it was sent before."""
@@ -99,7 +99,7 @@ class Shared:
     """
 
     def __init__(self, url: str, metrics: Metrics) -> None:
-        self.client = connect(url)
+        self._connections = Connections(connect(url).connection_pool)
         self._metrics = metrics
         self._circuit = CircuitBreaker(1, REST)
         self._failed_at = -inf
@@ -149,7 +149,7 @@ class Shared:
 
     def close(self) -> None:
         """Close the connections."""
-        self.client.close()
+        self._connections.close()
 
     def _ask(
         self, script: str, keys: Sequence[str], *more: bytes | int, read: Callable[[Any], T]
@@ -176,8 +176,6 @@ class Shared:
     ) -> T | None:
         try:
             return read(self._run(script, keys, *more))
-        except MaxConnectionsError as error:
-            self._complain(f"is asked too much at once: {error}")
         except ResponseError as error:  # full, for reading only, …: it may answer the next question
             self._complain(f"refused: {error}")
         return None
@@ -191,18 +189,11 @@ class Shared:
             raise TimeoutError("others had no answer meanwhile")
 
     def _run(self, script: str, keys: Sequence[str], *more: bytes | int) -> Any:
-        # By the connection itself: the client's repetitions and records, which nothing here asks
-        # for, take as long as Redis.
-        pool = self.client.connection_pool
-        connection: Any = pool.get_connection()
+        arguments = (b"%d" % len(keys), *map(str.encode, keys), *map(_argument, more))
         try:
-            connection.send_command("EVALSHA", _DIGESTS[script], len(keys), *keys, *more)
-            return connection.read_response()
+            return self._connections.ask(b"EVALSHA", _DIGESTS[script], *arguments)
         except NoScriptError:  # it was started anew, or told to forget
-            connection.send_command("EVAL", script, len(keys), *keys, *more)
-            return connection.read_response()
-        finally:
-            pool.release(connection)
+            return self._connections.ask(b"EVAL", script.encode(), *arguments)
 
     def _complain(self, what: str) -> None:
         """Log it, but not for each thread that has met it."""
@@ -224,7 +215,7 @@ def connect(url: str, patience: float = PATIENCE) -> Redis:
         "decode_responses": False,
     }
     try:
-        client = Redis.from_url(url, max_connections=_CONNECTIONS, protocol=2, driver_info=None)
+        client = Redis.from_url(url, protocol=2, driver_info=None)
         pool = client.connection_pool
         # What stands in the URL would win over what is given beside it.
         pool.connection_kwargs |= settings
@@ -236,6 +227,10 @@ def connect(url: str, patience: float = PATIENCE) -> Redis:
             " in a password"
         ) from None
     return client
+
+
+def _argument(value: bytes | int) -> bytes:
+    return value if isinstance(value, bytes) else b"%d" % value
 
 
 def _split(answer: Any) -> tuple[int, int | None, bytes]:
