@@ -225,16 +225,14 @@ class MeasuredRepository(Repository):
         max_age: float | None = None,
     ) -> Loaded[Any]:
         """See `Repository.load`."""
-        if max_age is not None and version is None and as_of is None:
+        if version is None and as_of is None:
             kept = self.fresh(aggregate_id, max_age)
             if kept is not None:
                 self._at_hand()
                 return kept
         started = perf_counter()
         try:
-            loaded = super().load(
-                aggregate_id, version=version, as_of=as_of, axis=axis, max_age=max_age
-            )
+            loaded = self._load(aggregate_id, version, as_of, axis, max_age)
         except EventStoreError as error:
             self._failed(error, started)
             raise

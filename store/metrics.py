@@ -195,7 +195,7 @@ class Metrics:
         self._attempts: deque[float] = deque()
         self._snapshots: deque[bool] = deque()
         self.at_hand = Clicks()
-        """Loads whose state the process had and did not check: too quick to be timed."""
+        """Loads whose state the process had, and made no query for: too quick to be timed."""
         self.lookups: dict[Lookup, Clicks] = {}
         """What was looked up in the cache."""
         self._moved: deque[Moved] = deque()

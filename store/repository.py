@@ -65,6 +65,21 @@ class Repository:
             HistoryGap: a version is missing.
             SnapshotAhead: a snapshot is of a version that has no event.
         """
+        if version is None and as_of is None:
+            kept = self.fresh(aggregate_id, max_age)
+            if kept is not None:
+                return kept
+        return self._load(aggregate_id, version, as_of, axis, max_age)
+
+    def _load(
+        self,
+        aggregate_id: str,
+        version: int | None,
+        as_of: datetime | None,
+        axis: Axis,
+        max_age: float | None,
+    ) -> Loaded[Any]:
+        """See `load`, for what is not `fresh`."""
         if max_age is not None:
             check_age(max_age)
         _check_bounds(version, as_of, first=self.source.info.first_version)
@@ -82,9 +97,10 @@ class Repository:
             raise VersionNotFound(aggregate_id, version, newest=loaded.version)
         return loaded
 
-    def fresh(self, aggregate_id: str, max_age: float) -> Loaded[Any] | None:
-        """The state that this process keeps, where it is not older than `max_age` seconds."""
-        check_age(max_age)
+    def fresh(self, aggregate_id: str, max_age: float | None) -> Loaded[Any] | None:
+        """The newest state as this process keeps it, where that takes no query to know."""
+        if max_age is not None:
+            check_age(max_age)
         return None if self._states is None else self._states.fresh(aggregate_id, max_age)
 
     def newest(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:

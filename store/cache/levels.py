@@ -84,26 +84,38 @@ class TwoLevels(Generic[Value]):
             for result in get_args(LookupResult)
         }
 
-    def fresh(self, aggregate_id: str, max_age: float) -> Value | None:
-        """What this process keeps, where it is not older than `max_age` seconds."""
+    def fresh(self, aggregate_id: str, max_age: float | None) -> Value | None:
+        """What this process keeps, where it is not older than `max_age` seconds.
+
+        Without, where nobody has committed anything since it was checked.
+        """
         now = monotonic()
         kept = self.local.get(aggregate_id, self._tails.generation, now)
-        if kept is None or not self._is_fresh(aggregate_id, kept, max_age, now):
+        if kept is None:
+            return None
+        if max_age is None:
+            if not self._is_newest(kept):
+                return None
+            kept.checked_at = now
+        elif not self._is_fresh(aggregate_id, kept, max_age, now):
             return None
         self._hit_l1()
         return kept.value
 
     def at_hand(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
-        """What this process keeps, as the database bears it out, or not older than `max_age` s.
+        """What this process keeps, `fresh` or `checked`."""
+        value = self.fresh(aggregate_id, max_age)
+        if value is not None:
+            return Answer(value, "l1", 0)
+        return self.checked(aggregate_id, max_age)
 
-        None where it keeps nothing; or nothing so new, and other processes may.
+    def checked(self, aggregate_id: str, max_age: float | None) -> Answer[Value] | None:
+        """What this process keeps, as the database bears it out.
+
+        None where it keeps nothing; or where some age will do, and other processes may keep that.
         """
-        if max_age is not None:
-            value = self.fresh(aggregate_id, max_age)
-            if value is not None:
-                return Answer(value, "l1", 0)
-            if self._shared is not None:
-                return None
+        if max_age is not None and self._shared is not None:
+            return None
         kept = self.local.get(aggregate_id, self._tails.generation, monotonic())
         return None if kept is None else self._checked("l1", aggregate_id, kept)
 
@@ -154,13 +166,18 @@ class TwoLevels(Generic[Value]):
         checked_at = kept.checked_at
         return now - checked_at <= max_age and checked_at > self._writes.last(aggregate_id)
 
+    def _is_newest(self, kept: Entry[Value]) -> bool:
+        """Whether nobody has committed since it was checked, where that is told without a query."""
+        commits = self._tails.look()
+        return commits is not None and commits == kept.commits
+
     def _checked(
         self, level: Level, aggregate_id: str, kept: Entry[Value], found: "Found | None" = None
     ) -> Answer[Value] | None:
         """What is kept and what has come since; None where the database does not bear it out."""
         more = 0
         while True:
-            started = monotonic()
+            started, commits = monotonic(), self._tails.commits
             tail = self._kind.tail(aggregate_id, kept.value.version)
             if tail.at != kept.value.mark or tail.epoch != kept.generation.epoch:
                 self._drop(aggregate_id, kept, tail, found)
@@ -173,7 +190,7 @@ class TwoLevels(Generic[Value]):
                 kept, more = Entry(kept.generation, value, started, started), more + len(tail.rows)
             if not tail.more:
                 break
-        kept.checked_at = started
+        kept.checked_at, kept.commits = started, commits
         if more or level == "l2":
             self.local.put(aggregate_id, kept)
         return self._hit(level, kept, more)

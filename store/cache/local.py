@@ -44,14 +44,16 @@ _SHARE = BYTES // AGGREGATES
 class Entry(Struct, Generic[Value]):
     """What is kept of an aggregate, and in which generation of the store it was read.
 
-    `checked_at` is the monotonic time up to which nothing newer was stored, and changes; `kept_at`
-    that of when this was made.
+    `checked_at` is the monotonic time up to which nothing newer was stored, and changes, as does
+    `commits`, the number of commits with which it was the newest; `kept_at` is the time of when
+    this was made.
     """
 
     generation: Generation
     value: Value
     checked_at: float
     kept_at: float
+    commits: int | None = None
 
 
 def _weight(kept: Entry[Any]) -> int:

@@ -156,8 +156,8 @@ class States:
         self._kind = kind
         self._levels = levels
 
-    def fresh(self, aggregate_id: str, max_age: float) -> Loaded[Any] | None:
-        """What this process keeps, where it is not older than `max_age` seconds."""
+    def fresh(self, aggregate_id: str, max_age: float | None) -> Loaded[Any] | None:
+        """What this process keeps; see `TwoLevels.fresh`."""
         kept = self._levels.fresh(aggregate_id, max_age)
         return None if kept is None else self._kind.given(kept)
 
@@ -167,11 +167,12 @@ class States:
         max_age: float | None,
         read: Callable[[str], tuple[Loaded[Any] | None, str]],
     ) -> Loaded[Any] | None:
-        """The newest state, None where there is none; see `TwoLevels.newest`.
+        """The newest state, where it was not `fresh`; None where there is none.
 
-        `read` tells the state and its last event's mark; without that the state is not kept.
+        `read` tells the state and its last event's mark; without that the state is not kept. See
+        `TwoLevels.newest`.
         """
-        answer = self._levels.at_hand(aggregate_id, max_age)
+        answer = self._levels.checked(aggregate_id, max_age)
         if answer is None:
             found: list[Loaded[Any] | None] = []
 

@@ -47,11 +47,12 @@ class Tail(Struct, frozen=True):
 class Tails:
     """Reads tails. Safe to share between threads.
 
-    `generation` is the store's, as somebody read it last.
+    `generation` is the store's, and `commits` the number of commits, as somebody read them last.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.commits: int | None = None
         [(store_id, epoch)] = database.rows(_GENERATION, {})
         place = blake2b(database.place().encode(), digest_size=4).hexdigest()
         self.generation = Generation(store_id, place, epoch)
@@ -72,6 +73,11 @@ class Tails:
         """The store is in that epoch now."""
         known = self.generation
         self.generation = Generation(known.store_id, known.place, epoch)
+
+    def look(self) -> int | None:
+        """The number of commits as it is now; see `Database.commits`."""
+        self.commits = commits = self._database.commits()
+        return commits
 
     def history(self, aggregate_id: str, version: int) -> Tail:
         """The tail as `HistoryRow`s."""

@@ -68,6 +68,13 @@ class Database(Protocol):
         """Run one query, in the caller's transaction or alone; no connection is held after it."""
         ...
 
+    def commits(self) -> int | None:
+        """A number that is another one as soon as anybody has committed anything.
+
+        None where it takes as long as a query, or is not known just now.
+        """
+        ...
+
     def select(self, statement: Select[Any] | TextualSelect) -> list[Row]:
         """Run one query that is not hot."""
         ...

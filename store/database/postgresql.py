@@ -185,6 +185,9 @@ class PostgreSQL:
 
         return self._read_again_if_lost(lambda: self._run(run))
 
+    def commits(self) -> None:
+        """To ask for it would take as long as any query."""
+
     def select(self, statement: Select[Any] | TextualSelect) -> list[TupleRow]:
         def run() -> list[TupleRow]:
             try:

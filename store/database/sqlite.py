@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from msgspec import json
-from sqlalchemy import URL, Connection, Select, TextualSelect, create_engine
+from sqlalchemy import URL, Connection, Engine, Select, TextualSelect, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -76,6 +76,7 @@ _KNOWN = """
     SELECT event_id FROM events
     WHERE aggregate_id = ? AND event_id IN (SELECT value FROM json_each(?))
 """
+_COMMITS = "PRAGMA data_version"
 _VERSION = "SELECT version FROM aggregates WHERE aggregate_id = ?"
 _CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _ADVANCE_FROM = """
@@ -119,6 +120,7 @@ class SQLite:
         )
         listen(self.engine, "connect", _prepare_connection)
         self.connections = Connections(self.engine)
+        self._commits = _Commits(self.engine)
         if read_only:
             listen(self.engine, "connect", _only_read)
         if time_limit is not None:
@@ -153,6 +155,9 @@ class SQLite:
         return self._run(
             lambda driver: _patiently(lambda: driver.execute(sql, parameters).fetchall())
         )
+
+    def commits(self) -> int | None:
+        return self._commits.number()
 
     def select(self, statement: Select[Any] | TextualSelect) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
@@ -357,6 +362,7 @@ class SQLite:
                 driver.rollback()
 
     def close(self) -> None:
+        self._commits.close()
         self.connections.close()
 
     def _write(self, action: Callable[[sqlite3.Connection], T]) -> T:
@@ -384,6 +390,45 @@ class SQLite:
             return self.connections.take()
         except sqlite3.Error as error:
             raise _named(error) from error
+
+
+class _Commits:
+    """Asks SQLite whether anybody has committed. Safe to share between threads.
+
+    On a connection of its own that never writes: SQLite counts what others have committed.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # Who is interrupted to collect garbage may have to close a store.
+        self._asking = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+
+    def number(self) -> int | None:
+        """See `Database.commits`; who finds another thread asking does not wait for it."""
+        if not self._asking.acquire(blocking=False):
+            return None
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            [(number,)] = self._connection.execute(_COMMITS).fetchall()
+            return int(number)
+        except sqlite3.Error:
+            return None  # as where the file is locked; who queries waits for that, or is told
+        finally:
+            self._asking.release()
+
+    def _connect(self) -> sqlite3.Connection:
+        dialect = self._engine.dialect
+        place, options = dialect.create_connect_args(self._engine.url)
+        given = {**options, "timeout": 0, "check_same_thread": False}
+        return dialect.connect(*place, **given)  # type: ignore[return-value]
+
+    def close(self) -> None:
+        with self._asking:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
 
 class _Notices:

@@ -1,9 +1,11 @@
 """The first level of the cache: whatever it holds, a load answers as one without it would."""
 
 import gc
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from sqlalchemy import Connection, text
 
 from store import Aggregate, CommandRejected, Domain, Hindsight, NewEvent, exact
 from store.cache import local
+from store.database.sqlite import SQLite
 from store.errors import AggregateNotFound, ApplyFailed, InvalidEvent, VersionConflict
 from tests.statements import round_trips
 from tests.totals import Add, Added, Loose, Total, add, note, numbers, put, undo, unguard
@@ -72,6 +75,105 @@ def test_what_was_loaded_is_loaded_again_with_one_look_at_the_end(
         == (first.state, first.version)
         == (Total(6, (1, 2, 3)), 3)
     )
+
+
+def test_no_query_is_made_on_sqlite_until_somebody_commits(
+    store: Hindsight, other: Hindsight, tmp_path: Path
+) -> None:
+    put(store, 1)
+    store.load("a"), store.load("a")
+
+    def queried() -> bool:
+        return round_trips(store, tmp_path / "trace", lambda: store.load("a")) > 0
+
+    always = store.database.is_remote
+    assert [queried(), queried()] == [always, always]
+    put(other, 5, aggregate_id="b")
+    assert [queried(), queried()] == [True, always]
+    put(store, 2)
+    assert [store.load("a").version, store.load("a").version] == [2, 2]
+    with pytest.raises(ZeroDivisionError), other.database.transaction() as connection:
+        append_and_fail(other, connection)
+    assert [queried(), store.load("a").version] == [always, 2]
+
+
+def append_and_fail(store: Hindsight, connection: Connection) -> None:
+    added = [NewEvent("Added", {"number": 3})]
+    store.append("total", "a", added, expected=exact(2), connection=connection)
+    raise ZeroDivisionError
+
+
+def test_what_comes_while_a_state_is_checked_is_in_the_next_load(
+    store: Hindsight, other: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query has seen nothing of it, and the number of commits has it already by its end."""
+    put(store, 1)
+    store.load("a")
+    states = store.repository._states
+    assert states is not None
+    kind = states._kind
+    tail = kind.tail
+
+    def and_then_another_appends(*given: Any) -> Any:
+        found = tail(*given)
+        monkeypatch.setattr(kind, "tail", tail)
+        put(other, 2)
+        return found
+
+    monkeypatch.setattr(kind, "tail", and_then_another_appends)
+    assert [store.load("a").version for _ in range(3)] == [1, 2, 2]
+
+
+def test_a_backup_restored_into_an_open_file_is_believed(sqlite_url: str, tmp_path: Path) -> None:
+    path = sqlite_url.removeprefix("sqlite:///")
+    with (
+        Hindsight(sqlite_url, domain=numbers()) as store,
+        closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
+        closing(sqlite3.connect(path)) as file,
+    ):
+        put(store, 1)
+        file.backup(backup)
+        put(store, 2)
+        assert [store.load("a").version for _ in range(3)] == [2, 2, 2]
+        backup.backup(file)
+        assert [store.load("a").version for _ in range(3)] == [1, 1, 1]
+
+
+def test_who_finds_another_thread_looking_makes_a_query(sqlite_url: str, tmp_path: Path) -> None:
+    with Hindsight(sqlite_url, domain=numbers()) as store:
+        put(store, 1)
+        for _ in range(3):
+            store.load("a")
+        database = store.database
+        assert isinstance(database, SQLite)
+        looking, go_on = threading.Event(), threading.Event()
+
+        def look() -> None:
+            with database._commits._asking:
+                looking.set()
+                assert go_on.wait(10)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert looking.wait(10)
+        assert database.commits() is None
+        assert round_trips(store, tmp_path / "trace", lambda: store.load("a")) == 1
+        go_on.set()
+        thread.join()
+        assert store.load("a").version == 1
+
+
+def test_a_locked_file_tells_no_number_of_commits(sqlite_url: str) -> None:
+    with (
+        Hindsight(sqlite_url, domain=numbers()) as store,
+        closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other,
+    ):
+        store.database.close()
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("SELECT count(*) FROM events").fetchall()
+        assert store.database.commits() is None
+        other.close()
+        assert store.database.commits() is not None
 
 
 def test_what_others_append_is_in_the_next_load(store: Hindsight, other: Hindsight) -> None:
