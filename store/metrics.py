@@ -395,8 +395,8 @@ class Metrics:
                 self._count_commands()
             for lookup, clicks in self.lookups.items():
                 self._lookups[lookup].inc(clicks.taken())
-            for moved in _taken(self._moved):
-                self._redis_bytes[moved.direction].inc(moved.size)
+            if self._moved:
+                self._count_moved(_taken(self._moved))
             self._count_settled(_taken(self._settled))
             self._webhook_failures.inc(self._untold.taken())
             watched = [watch() for watch in tuple(self._watched)]
@@ -432,6 +432,10 @@ class Metrics:
             self._replay_seconds.observe_zeros(loads)
             self._replays[True].inc(loads)
             self._replay_events.observe_zeros(loads)
+
+    def _count_moved(self, moved: Sequence[Moved]) -> None:
+        for direction, counter in self._redis_bytes.items():
+            counter.inc(sum(each.size for each in moved if each.direction == direction))
 
     def _count_replayed(self, replayed: Sequence[Replayed]) -> None:
         self._replay_seconds.observe_all([each.seconds for each in replayed])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol
 
 from store.cache.flights import Flights
 from store.cache.local import Entry, Local, Value
@@ -11,7 +11,7 @@ from store.cache.tails import Tail, Tails
 from store.cache.writes import Writes
 from store.errors import EventStoreError, InvalidEvent
 from store.identifiers import is_storable
-from store.metrics import Level, Lookup, LookupResult, Metrics
+from store.metrics import Level, Metrics
 
 if TYPE_CHECKING:
     from store.cache.shared import Found, Shared
@@ -74,15 +74,14 @@ class TwoLevels(Generic[Value]):
         self._kind = kind
         self._tails = tails
         self._writes = writes
-        self._metrics = metrics
         self._shared = shared
         self._flights = Flights()
-        self._hit_l1 = metrics.lookups[Lookup("l1", kind.name, "hit")].click
-        self._lookups = {
-            (level, result): Lookup(level, kind.name, result)
-            for level in get_args(Level)
-            for result in get_args(LookupResult)
+        self._count = {
+            (level, result): clicks.click
+            for (level, of, result), clicks in metrics.lookups.items()
+            if of == kind.name
         }
+        self._hit_l1 = self._count["l1", "hit"]
 
     def fresh(self, aggregate_id: str, max_age: float | None) -> Value | None:
         """What this process keeps, where it is not older than `max_age` seconds.
@@ -142,7 +141,7 @@ class TwoLevels(Generic[Value]):
         found, clock = self._found(aggregate_id)
         now = monotonic()
         if found and max_age is not None and self._is_fresh(aggregate_id, found[0], max_age, now):
-            self._metrics.looked_up(self._lookups["l1", "miss"])
+            self._count["l1", "miss"]()
             self.local.put(aggregate_id, found[0])
             return self._hit("l2", found[0])
         kept = self.local.get(aggregate_id, self._tails.generation, now)
@@ -152,14 +151,14 @@ class TwoLevels(Generic[Value]):
         elif found:
             answer = self._checked("l2", aggregate_id, *found)
         if answer is None or answer.level == "l2":
-            self._metrics.looked_up(self._lookups["l1", "miss"])
+            self._count["l1", "miss"]()
         value = self._read(aggregate_id, read) if answer is None else answer.value
         if clock is not None and (answer is None or answer.more or max_age is not None):
             self._share(aggregate_id, value, clock)
         return answer
 
     def _hit(self, level: Level, kept: Entry[Value], more: int = 0) -> Answer[Value]:
-        self._metrics.looked_up(self._lookups[level, "hit"])
+        self._count[level, "hit"]()
         return Answer(kept.value, level, more)
 
     def _is_fresh(self, aggregate_id: str, kept: Entry[Value], max_age: float, now: float) -> bool:
@@ -207,7 +206,7 @@ class TwoLevels(Generic[Value]):
         if found is not None and self._shared is not None:
             self._shared.drop(self._kind.name, found.key, found.head)
         else:
-            self._metrics.looked_up(self._lookups["l1", "dropped"])
+            self._count["l1", "dropped"]()
         self.local.drop(aggregate_id)
         if tail.epoch is not None and tail.epoch != kept.generation.epoch:
             self._tails.renew(tail.epoch)

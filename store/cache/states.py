@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from store.cache.levels import TwoLevels
 from store.cache.tails import Tail, Tails
@@ -201,7 +201,7 @@ def is_unchanging(value: Any) -> bool:
         config = value.__struct_config__
         if not config.frozen or config.dict:
             return False
-        return all(is_unchanging(getattr(value, name)) for name in value.__struct_fields__)
+        return all(map(is_unchanging, astuple(value)))
     return False
 
 
