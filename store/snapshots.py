@@ -169,7 +169,7 @@ class Snapshots:
         """The snapshot's row, if there is one, and the events' rows behind it."""
         database = self._database
         if database.is_remote:
-            rows = database.rows(sql.both, parameters)
+            rows = database.rows(sql.both, parameters, at_once=True)
             of_snapshot = bool(rows) and rows[0][4] == _OF_A_SNAPSHOT
             return (rows[0], rows[1:]) if of_snapshot else (None, rows)
         # Nobody is waited for, and the simpler the statements the quicker. What is appended between

@@ -94,7 +94,7 @@ class Tails:
         if not is_storable(aggregate_id):
             return ()
         parameters = {"id": aggregate_id, "version": version, "size": HISTORY_BATCH}
-        return self._database.rows(sql, parameters)
+        return self._database.rows(sql, parameters, at_once=True)
 
 
 def _tail(rows: Sequence[Any], version: int, *, key: int, columns: int) -> Tail:

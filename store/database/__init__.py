@@ -63,9 +63,17 @@ class Database(Protocol):
         ...
 
     def rows(
-        self, sql: str, parameters: Mapping[str, Any], connection: Connection | None = None
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        connection: Connection | None = None,
+        *,
+        at_once: bool = False,
     ) -> list[Row]:
-        """Run one query, in the caller's transaction or alone; no connection is held after it."""
+        """Run one query, in the caller's transaction or alone; no connection is held after it.
+
+        One that is answered `at_once` may be asked in a quicker way that cannot be interrupted.
+        """
         ...
 
     def commits(self) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -34,6 +34,7 @@ from store.database.claiming import (
 )
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
 from store.database.copying import copy
+from store.database.prepared import Prepared
 from store.errors import (
     AccessDenied,
     DatabaseBusy,
@@ -52,6 +53,8 @@ _APPENDING = "appending"
 """Where a pooled connection keeps its cursor for appends."""
 _READING = "reading"
 """And that for reads, which costs a read from a snapshot a tenth less than a new one."""
+_PREPARED = "prepared"
+"""And its statements for what is answered at once."""
 _FEW = 64
 """A cursor keeps its last answer; one with more rows is not kept waiting for the next read."""
 
@@ -165,7 +168,12 @@ class PostgreSQL:
         return f"(extract(epoch FROM {column}) * 1000000)::bigint"
 
     def rows(
-        self, sql: str, parameters: Mapping[str, Any], connection: Connection | None = None
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        connection: Connection | None = None,
+        *,
+        at_once: bool = False,
     ) -> list[TupleRow]:
         if connection is not None:
             with _foreign(connection) as driver:
@@ -177,6 +185,8 @@ class PostgreSQL:
         values = [parameters[name] for name in names]
 
         def run(pooled: PoolProxiedConnection) -> list[TupleRow]:
+            if at_once and (found := pooled.info[_PREPARED].rows(query, values)) is not None:
+                return cast("list[TupleRow]", found)
             cursor: appending.Cursor = pooled.info[_READING]
             rows = cursor.execute(query, values).fetchall()
             if len(rows) > _FEW:
@@ -467,6 +477,7 @@ def _prepare_connection(connection: Any, record: ConnectionPoolEntry) -> None:
     adaption.register_own(connection)
     record.info[_APPENDING] = appending.open_cursor(connection)
     record.info[_READING] = appending.open_cursor(connection)
+    record.info[_PREPARED] = Prepared(connection)
     connection.execute("SET timezone TO 'UTC'")
 
 

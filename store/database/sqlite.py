@@ -147,8 +147,14 @@ class SQLite:
         return f"(unixepoch(substr({column}, 1, 19)) * 1000000 + substr({column}, 21, 6))"
 
     def rows(
-        self, sql: str, parameters: Mapping[str, Any], connection: Connection | None = None
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        connection: Connection | None = None,
+        *,
+        at_once: bool = False,
     ) -> list[tuple[Any, ...]]:
+        del at_once  # each is
         if connection is not None:
             with _translated():
                 return _own_driver(connection).execute(sql, parameters).fetchall()
