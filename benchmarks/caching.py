@@ -48,6 +48,7 @@ def lookups(stores: PostgreSQLStores | SQLiteStores, url: str, rounds: int, time
     """
     with (
         redis() as server,
+        stores.on_one_core(server.pid),
         Hindsight(url, domain=DOMAIN, redis_url=server.url) as store,
         Hindsight(url, domain=DOMAIN, cache=False) as without,
         server.client() as client,

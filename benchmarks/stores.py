@@ -47,13 +47,13 @@ class PostgreSQLStores:
             FAST_PEER: partial(FastPeer, self._for_peer(FastPeer)),
         }
 
-    def on_one_core(self) -> AbstractContextManager[None]:
-        """What connects within it shares a core with its server.
+    def on_one_core(self, *others: int) -> AbstractContextManager[None]:
+        """What connects within it shares a core with its server, and with other processes.
 
         A core that idles between two calls takes, under a hypervisor, longer to wake than a load
         takes, or not, by what else happens: several times what is to be measured.
         """
-        return _on_one_core(self.server.pid)
+        return _on_one_core(self.server.pid, *others)
 
     def drop(self, url: str) -> None:
         """Remove a store that nobody has open."""
@@ -103,9 +103,9 @@ class SQLiteStores:
             OURS: partial(Ours, url),
         }
 
-    def on_one_core(self) -> AbstractContextManager[None]:
-        """There is no server to share it with."""
-        return _on_one_core()
+    def on_one_core(self, *others: int) -> AbstractContextManager[None]:
+        """There is no server to share it with, but there may be other processes."""
+        return _on_one_core(*others)
 
     def drop(self, url: str) -> None:
         """Remove a store that nobody has open."""
@@ -127,9 +127,9 @@ def stores() -> Iterator[tuple[PostgreSQLStores, SQLiteStores]]:
 
 
 @contextmanager
-def _on_one_core(server: int | None = None) -> Iterator[None]:
-    """This thread, those it starts, and the processes that the server starts."""
-    processes = [psutil.Process()] + ([psutil.Process(server)] if server else [])
+def _on_one_core(*servers: int) -> Iterator[None]:
+    """This thread, those it starts, and the servers with the processes that they start."""
+    processes = [psutil.Process(), *map(psutil.Process, servers)]
     before = [process.cpu_affinity() for process in processes]
     core = before[0][-1:] if before[0] else []
     for process in processes:

@@ -180,6 +180,12 @@ class RedisServer:
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        assert self._process is not None
+        return self._process.pid
+
     def client(self) -> Redis:
         """A connection to it."""
         return Redis(port=self.port, socket_timeout=10)
