@@ -1,9 +1,9 @@
 """The first level: what this process keeps of the aggregates it used last."""
 
+from collections import OrderedDict
 from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
 
-from cachetools import LRUCache
 from msgspec import Struct
 
 from store.cache.tails import Generation
@@ -56,52 +56,35 @@ class Entry(Struct, Generic[Value]):
     commits: int | None = None
 
 
-def _weight(kept: Entry[Any]) -> int:
-    """Each takes at least its share, so that the one bound is both that of bytes and of number."""
-    size: int = kept.value.size
-    return max(size, _SHARE)
-
-
-class _Weighed(LRUCache[str, Entry[Any]]):
-    """Adds up the sizes of what it holds."""
-
-    total = 0
-
-    def __setitem__(self, key: str, entry: Entry[Any], *more: Any) -> None:
-        if key in self:
-            del self[key]
-        super().__setitem__(key, entry, *more)
-        self.total += entry.value.size
-
-    def __delitem__(self, key: str, *more: Any) -> None:
-        self.total -= self[key].value.size
-        super().__delitem__(key, *more)
-
-    def clear(self) -> None:
-        super().clear()
-        self.total = 0
-
-
 class Local(Generic[Value]):
-    """The aggregates used last, by id, of one generation. Safe to share between threads."""
+    """The aggregates used last, by id, of one generation. Safe to share between threads.
+
+    `size` is how many bytes of JSON are kept; whoever asks waits for nobody, as he may hold up
+    others.
+    """
 
     def __init__(self) -> None:
         # Who is interrupted to collect garbage may have to close a store, which asks for the size.
         self._lock = RLock()
         self._generation: Generation | None = None
-        # Not the one that also looks at the time: it takes three times as long to be asked.
-        self._kept = _Weighed(BYTES, _weight)
+        # From the one whose use is longest ago.
+        self._kept: OrderedDict[str, Entry[Value]] = OrderedDict()
+        self._weight = 0
+        self.size = 0
 
     def get(self, aggregate_id: str, generation: Generation, now: float) -> Entry[Value] | None:
         """What is kept of it and of that generation, at a monotonic time."""
         with self._lock:
             if generation is not self._generation:
-                self._kept.clear()
+                self._clear()
                 self._generation = generation
             kept = self._kept.get(aggregate_id)
-            if kept is None or now - kept.kept_at < SECONDS:
+            if kept is None:
+                return None
+            if now - kept.kept_at < SECONDS:
+                self._kept.move_to_end(aggregate_id)
                 return kept
-            del self._kept[aggregate_id]
+            self._remove(aggregate_id)
             return None
 
     def put(self, aggregate_id: str, kept: Entry[Value]) -> None:
@@ -111,17 +94,35 @@ class Local(Generic[Value]):
                 return
             found = self._kept.get(aggregate_id)
             if kept.value.size > LARGEST:
-                self._kept.pop(aggregate_id, None)
-                return
-            if found is None or found.value.version <= kept.value.version:
-                self._kept[aggregate_id] = kept
+                self._remove(aggregate_id)
+            elif found is None or found.value.version <= kept.value.version:
+                self._remove(aggregate_id)
+                self._add(aggregate_id, kept)
 
     def drop(self, aggregate_id: str) -> None:
         """Keep it no more."""
         with self._lock:
-            self._kept.pop(aggregate_id, None)
+            self._remove(aggregate_id)
 
-    @property
-    def size(self) -> int:
-        """How many bytes of JSON are kept; waits for nobody, as whoever asks may hold up others."""
-        return self._kept.total
+    def _add(self, aggregate_id: str, kept: Entry[Value]) -> None:
+        self._kept[aggregate_id] = kept
+        self._weight += _weight(kept)
+        self.size += kept.value.size
+        while self._weight > BYTES:
+            self._remove(next(iter(self._kept)))
+
+    def _remove(self, aggregate_id: str) -> None:
+        kept = self._kept.pop(aggregate_id, None)
+        if kept is not None:
+            self._weight -= _weight(kept)
+            self.size -= kept.value.size
+
+    def _clear(self) -> None:
+        self._kept.clear()
+        self._weight = self.size = 0
+
+
+def _weight(kept: Entry[Any]) -> int:
+    """Each takes at least its share, so that the one bound is both that of bytes and of number."""
+    size: int = kept.value.size
+    return max(size, _SHARE)
