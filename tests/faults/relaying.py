@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from store import Hindsight
+from store import Domain, Hindsight
 from store.errors import StoreUnavailable
 from store.outbox import Relay
 from store.records import Event
@@ -50,11 +50,11 @@ class ToFile:
         return failures
 
 
-def opened(url: str) -> Hindsight:
+def opened(url: str, domain: Domain | None = None) -> Hindsight:
     """The store, once its database is there."""
     while True:
         try:
-            return Hindsight(url)
+            return Hindsight(url, domain=domain)
         except StoreUnavailable:
             time.sleep(0.05)
 
