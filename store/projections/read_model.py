@@ -2,8 +2,8 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -11,6 +11,7 @@ from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Table, and_, or_, select, true
 
 from store.database import Database
+from store.database.read_models import find
 from store.errors import (
     EventStoreError,
     InvalidQuestion,
@@ -19,12 +20,14 @@ from store.errors import (
     SchemaError,
 )
 from store.projection import Key, Projection, Row
-from store.projections.checkpoints import Checkpoints
-from store.projections.values import parsed
+from store.projections.checkpoints import Checkpoint, Checkpoints
+from store.projections.values import kind_of, parsed, spelled
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "^"]
 
 LARGEST_PAGE = 10_000
+
+_WRITTEN = re.compile(r"(!=|<=|>=|=|<|>|\^| is (?:not )?null\Z)")
 
 
 class Filter(Struct, frozen=True):
@@ -36,10 +39,18 @@ class Filter(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """Rows, and where the next page begins; None: there is none."""
+    """Rows, and where the pages after and before it begin; None: there is none."""
 
     rows: Sequence[Row]
     next: str | None
+    previous: str | None = None
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """A row, None where there is none, and the checkpoint that its table stood at then."""
+
+    row: Row | None
+    checkpoint: Checkpoint
 
 
 class ReadModel:
@@ -64,6 +75,40 @@ class ReadModel:
         rows = self._rows(select(self.table).where(*chosen))
         return rows[0] if rows else None
 
+    def seen(self, *key: Any) -> Seen:
+        """The row with that primary key, seen in the same moment as the checkpoint.
+
+        Raises:
+            ProjectionNotBuilt: there is no table yet.
+        """
+        with self._database.snapshot() as connection:
+            checkpoint = Checkpoints(self._database).read(self.projection.name, within=connection)
+            if checkpoint is None:
+                raise ProjectionNotBuilt(projection=self.projection.name)
+            rows = list(find(connection, self.table, [key]).values())
+        return Seen(row=rows[0] if rows else None, checkpoint=checkpoint)
+
+    def filter(self, written: str) -> Filter:
+        """A filter as people write it: `size>=3`, `name^Ada`, `name is null`, `name is not null`.
+
+        Raises:
+            InvalidQuestion: there is no such column, or the value cannot be one of it.
+        """
+        ways = list(_WRITTEN.finditer(written))
+        names = [written[: way.start()] for way in ways]
+        way, name = next(
+            (each for each in zip(ways, names, strict=True) if each[1] in self.table.columns),
+            (None, next(iter(names), None)),
+        )
+        column = None if name is None else self.column(name)
+        if way is None or column is None:
+            raise InvalidQuestion(
+                f"{written!r}: write COLUMN=VALUE, or one of != < <= > >= ^ for the ="
+            )
+        if way[0].startswith(" is"):
+            return Filter(column.name, "=" if way[0] == " is null" else "!=", None)
+        return Filter(column.name, _OPERATORS[way[0]], parsed(column, written[way.end() :]))
+
     def query(
         self,
         *filters: Filter,
@@ -71,13 +116,14 @@ class ReadModel:
         sort: str | None = None,
         descending: bool = False,
         after: str | None = None,
+        before: str | None = None,
         limit: int = 100,
     ) -> Page:
         """Rows that pass all filters, in the order of a column, and of the primary key within it.
 
         `where` is a condition on `table` that is to hold as well. NULL counts as the greatest
-        value. `after` is the `next` of the page before; rows that were there all along come once,
-        whatever is written meanwhile.
+        value. `after` is the `next` of the page before, `before` the `previous` of the page after;
+        rows that were there all along come once, whatever is written meanwhile.
 
         Raises:
             InvalidQuestion: there is no such column, or the value cannot be one of it.
@@ -85,18 +131,41 @@ class ReadModel:
         """
         if not 1 <= limit <= LARGEST_PAGE:
             raise InvalidQuestion(f"limit: {limit} is not a number from 1 to {LARGEST_PAGE:,}")
+        if after is not None and before is not None:
+            raise InvalidQuestion("after, before: give one of them")
+        # What comes before is what comes behind in the opposite order.
+        backward = before is not None
+        descending = descending != backward
         order = self._order(sort)
-        place = None if after is None else self._place(after, order)
         query = select(self.table).where(*map(self._condition, filters))
         query = query if where is None else query.where(where)
         query = query.order_by(*(each.desc() if descending else each.asc() for each in order))
+        cursor, way = (before, "before") if backward else (after, "after")
+        place = None if cursor is None else self._place(way, cursor, order)
         rows: list[Row] = []
         for section in _sections(order, place, descending=descending):
             if len(rows) <= limit:
                 rows += self._rows(query.where(section).limit(limit + 1 - len(rows)))
-        if len(rows) <= limit:
-            return Page(rows=rows, next=None)
-        return Page(rows=rows[:limit], next=self._cursor(order, rows[limit - 1]))
+        ends = len(rows) <= limit, cursor is None
+        return self._page(rows[:limit], order, ends, backward=backward)
+
+    def _page(
+        self,
+        rows: list[Row],
+        order: Sequence[Column[Any]],
+        ends: tuple[bool, bool],
+        *,
+        backward: bool,
+    ) -> Page:
+        """The rows in the order asked for; `ends`: none behind the last as read, nor the first."""
+        if backward:
+            rows.reverse()
+        is_last, is_first = ends[::-1] if backward else ends
+        return Page(
+            rows=rows,
+            next=None if is_last or not rows else self._cursor(order, rows[-1]),
+            previous=None if is_first or not rows else self._cursor(order, rows[0]),
+        )
 
     def column(self, name: str) -> Column[Any]:
         """The column of that name.
@@ -136,6 +205,8 @@ class ReadModel:
         if sort is None:
             return self._key
         first = self.column(sort)
+        if kind_of(first) == "other":
+            raise InvalidQuestion(f"sort: {sort} has no order")
         return [first, *(column for column in self._key if column is not first)]
 
     def _condition(self, given: Filter) -> ColumnElement[bool]:
@@ -145,36 +216,33 @@ class ReadModel:
                 raise InvalidQuestion(f"{given.column} {given.operator}: NULL is neither")
             return column.is_(None) if given.operator == "=" else column.is_not(None)
         if given.operator == "^":
-            if not isinstance(value, str) or column.type.python_type is not str:
+            if not isinstance(value, str) or kind_of(column) != "text":
                 raise InvalidQuestion(f"{given.column}: only a text begins with another")
             return column.startswith(value, autoescape=True)
         comparison: ColumnElement[bool] = _COMPARISONS[given.operator](column, value)
         return comparison
 
     def _cursor(self, order: Sequence[Column[Any]], row: Row) -> str:
-        values = msgspec.json.encode([_told(row[column.name]) for column in order])
+        values = msgspec.json.encode([spelled(row[column.name]) for column in order])
         return base64.urlsafe_b64encode(values).decode().rstrip("=")
 
-    def _place(self, cursor: str, order: Sequence[Column[Any]]) -> list[Any]:
+    def _place(self, way: str, cursor: str, order: Sequence[Column[Any]]) -> list[Any]:
         try:
             padded = cursor + "=" * (-len(cursor) % 4)
             values = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=list[str | None])
         except (binascii.Error, ValueError) as error:
-            raise InvalidQuestion("after: not where a page ended") from error
+            raise InvalidQuestion(f"{way}: not where a page ended") from error
         if len(values) != len(order):
-            raise InvalidQuestion("after: where a page in another order ended")
+            raise InvalidQuestion(f"{way}: not where a page in this order ended")
         return [
             None if text is None else parsed(column, text)
             for column, text in zip(order, values, strict=True)
         ]
 
 
-def _told(value: Any) -> str | None:
-    if value is None:
-        return None
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
+_OPERATORS: Mapping[str, Operator] = {
+    operator: operator for operator in ("=", "!=", "<", "<=", ">", ">=", "^")
+}
 _COMPARISONS: Mapping[str, Any] = {
     "=": lambda column, value: column == value,
     # A NULL is another value than any.
