@@ -57,8 +57,9 @@ class Projection:
             _check_rest(self, has_key=key is not None)
         except InvalidDomain as fault:
             raise InvalidDomain(f"projection {name!r}: {fault}") from None
-        self.columns = frozenset(column.name for column in table.columns)
-        self.key_columns = tuple(column.name for column in table.primary_key.columns)
+        # What SQLAlchemy has for names is no plain text, and no encoder takes it.
+        self.columns = frozenset(str(column.name) for column in table.columns)
+        self.key_columns = tuple(str(column.name) for column in table.primary_key.columns)
         self.fingerprint = _fingerprint(table, self.handlers, key)
 
     @property

@@ -100,9 +100,13 @@ class Projections:
         """How each of them stands."""
         return standing(self._database, self.declared)
 
-    def failures(self, name: str, *, after: int = 0, limit: int = 100) -> Sequence[Failure]:
-        """Events that it could not take, behind a position."""
-        return Failures(self._database).of(self.projection(name).name, after=after, limit=limit)
+    def failures(
+        self, name: str, *, after: int = 0, aggregate_id: str | None = None, limit: int = 100
+    ) -> Sequence[Failure]:
+        """Events that it could not take, behind a position, of all aggregates or of one."""
+        return Failures(self._database).of(
+            self.projection(name).name, after=after, aggregate_id=aggregate_id, limit=limit
+        )
 
     def check(self, name: str, *, progress: Progress = quiet) -> Checked:
         """Compare a read model with the events, row by row. See `rebuilding.check`."""

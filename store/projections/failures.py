@@ -43,15 +43,22 @@ class Failures:
         self._database = database
         self._table = database.tables.tables["projection_failures"]
 
-    def of(self, projection: str, *, after: int = 0, limit: int = PAGE) -> Sequence[Failure]:
-        """Those behind a position, in that order."""
+    def of(
+        self,
+        projection: str,
+        *,
+        after: int = 0,
+        aggregate_id: str | None = None,
+        limit: int = PAGE,
+    ) -> Sequence[Failure]:
+        """Those behind a position, of all aggregates or of one, in that order."""
         table = self._table
-        query = (
-            select(*table.columns)
-            .where(table.c.projection == projection, table.c.position > after)
-            .order_by(table.c.position)
-            .limit(limit)
+        query = select(*table.columns).where(
+            table.c.projection == projection, table.c.position > after
         )
+        if aggregate_id is not None:
+            query = query.where(table.c.aggregate_id == aggregate_id)
+        query = query.order_by(table.c.position).limit(limit)
         names = table.columns.keys()
         rows = self._database.select(query)
         return [Failure(**dict(zip(names, row, strict=True))) for row in rows]

@@ -3,7 +3,8 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -12,13 +13,7 @@ from sqlalchemy import Column, ColumnElement, Table, and_, or_, select, true
 
 from store.database import Database
 from store.database.read_models import find
-from store.errors import (
-    EventStoreError,
-    InvalidQuestion,
-    ProjectionNotBuilt,
-    ProjectionOutdated,
-    SchemaError,
-)
+from store.errors import InvalidQuestion, ProjectionNotBuilt, ProjectionOutdated, SchemaError
 from store.projection import Key, Projection, Row
 from store.projections.checkpoints import Checkpoint, Checkpoints
 from store.projections.values import kind_of, parsed, spelled
@@ -64,12 +59,13 @@ class ReadModel:
         self.table: Table = projection.table
         self._database = database
         self._key = list(projection.table.primary_key)
+        self._names = [str(column.name) for column in self.table.columns]
 
     def get(self, *key: Any) -> Row | None:
         """The row with that primary key; None where there is none.
 
         Raises:
-            ProjectionNotBuilt: there is no table yet.
+            ProjectionNotBuilt, ProjectionOutdated: there is no such table of this code.
         """
         chosen = [column == value for column, value in zip(self._key, key, strict=True)]
         rows = self._rows(select(self.table).where(*chosen))
@@ -79,14 +75,15 @@ class ReadModel:
         """The row with that primary key, seen in the same moment as the checkpoint.
 
         Raises:
-            ProjectionNotBuilt: there is no table yet.
+            ProjectionNotBuilt, ProjectionOutdated: there is no such table of this code.
         """
-        with self._database.snapshot() as connection:
+        with self._explained(), self._database.snapshot() as connection:
             checkpoint = Checkpoints(self._database).read(self.projection.name, within=connection)
             if checkpoint is None:
                 raise ProjectionNotBuilt(projection=self.projection.name)
-            rows = list(find(connection, self.table, [key]).values())
-        return Seen(row=rows[0] if rows else None, checkpoint=checkpoint)
+            found = list(find(connection, self.table, [key]).values())
+        row = dict(zip(self._names, found[0].values(), strict=True)) if found else None
+        return Seen(row=row, checkpoint=checkpoint)
 
     def filter(self, written: str) -> Filter:
         """A filter as people write it: `size>=3`, `name^Ada`, `name is null`, `name is not null`.
@@ -127,7 +124,7 @@ class ReadModel:
 
         Raises:
             InvalidQuestion: there is no such column, or the value cannot be one of it.
-            ProjectionNotBuilt, ProjectionOutdated: there is no table yet, or one of other columns.
+            ProjectionNotBuilt, ProjectionOutdated: there is no such table of this code.
         """
         if not 1 <= limit <= LARGEST_PAGE:
             raise InvalidQuestion(f"limit: {limit} is not a number from 1 to {LARGEST_PAGE:,}")
@@ -184,22 +181,25 @@ class ReadModel:
         return tuple(row[column.name] for column in self._key)
 
     def _rows(self, query: Any) -> list[Row]:
-        try:
+        with self._explained():
             rows = self._database.select(query)
-        except SchemaError as error:
-            raise self._explained(error) from None
-        names = self.table.columns.keys()
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return [dict(zip(self._names, row, strict=True)) for row in rows]
 
-    def _explained(self, error: SchemaError) -> EventStoreError:
-        """Why there is no such table, or column."""
-        name, declared = self.projection.name, self.projection.version
-        live = Checkpoints(self._database).read(name)
-        if live is None:
-            return ProjectionNotBuilt(projection=name)
-        if live.version != declared:
-            return ProjectionOutdated(projection=name, built=live.version, declared=declared)
-        return error
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say of a table that is missing, or another, why it is."""
+        try:
+            yield
+        except SchemaError:
+            name, version = self.projection.name, self.projection.version
+            checkpoint = Checkpoints(self._database).read(name)
+            if checkpoint is None:
+                raise ProjectionNotBuilt(projection=name) from None
+            if checkpoint.version != version:
+                raise ProjectionOutdated(
+                    projection=name, built=checkpoint.version, declared=version
+                ) from None
+            raise
 
     def _order(self, sort: str | None) -> list[Column[Any]]:
         if sort is None:

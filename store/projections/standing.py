@@ -99,7 +99,7 @@ def _standing(
     behind = lag(database, live.position if live else 0)
     return ProjectionStanding(
         projection=name,
-        table=projection.table.name,
+        table=str(projection.table.name),  # which is no plain text
         version=projection.version,
         state=_state(projection, live, behind, waits),
         lag=behind,
