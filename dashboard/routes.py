@@ -19,6 +19,7 @@ from dashboard.documents import (
     diff,
     monitoring,
     operations,
+    read_models,
     replay,
     search,
     store,
@@ -32,7 +33,11 @@ from store.errors import (
     ExpressionTooCostly,
     InvalidEvent,
     InvalidExpression,
+    InvalidQuestion,
     NotFound,
+    ProjectionNotBuilt,
+    ProjectionOutdated,
+    ProjectionUnknown,
     RecordRefused,
 )
 
@@ -45,6 +50,7 @@ _ASKED_WRONGLY = (
     InvalidSearch,
     InvalidEvent,
     InvalidExpression,
+    InvalidQuestion,
     ExpressionTooCostly,
 )
 
@@ -66,6 +72,10 @@ DOCUMENTS: dict[str, Document] = {
     "swimlanes": swimlanes.swimlanes,
     "monitoring": monitoring.monitoring,
     "operations": operations.operations,
+    "projections": read_models.projections,
+    "skipped": read_models.skipped,
+    "rows": read_models.rows,
+    "row": read_models.row,
     "replay": replay.replay,
     "window": replay.window,
     "blame": replay.blamed,
@@ -88,6 +98,7 @@ def routes() -> list[BaseRoute]:
         Route("/assets/{digest}/{name}", asset),
         Route("/documents/line", _sending(aggregate.line)),
         Route("/documents/bytes", _sending(aggregate.stored_bytes)),
+        Route("/documents/cell", _sending(read_models.cell)),
         Route("/documents/export", _sending(search.export)),
         Route("/documents/patch", _sending(diff.patch)),
         Route("/documents/states", _sending(diff.states)),
@@ -186,10 +197,10 @@ def _json(document: Any, status: int) -> Response:
 
 
 def _status(error: EventStoreError) -> int:
-    if isinstance(error, NotFound):
+    if isinstance(error, NotFound | ProjectionUnknown):
         return 404
     if isinstance(error, NotAnOperator):
         return 403
-    if isinstance(error, RecordRefused):
+    if isinstance(error, RecordRefused | ProjectionNotBuilt | ProjectionOutdated):
         return 409
     return 400 if isinstance(error, _ASKED_WRONGLY) else 503
