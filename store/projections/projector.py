@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
-from msgspec.structs import replace
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
@@ -223,8 +222,12 @@ class Projector:
             return self._poisoned(checkpoint, Fault(events[0], wanted[0].handler.__name__, cause))
         if not is_moved:
             return Projected(position=checkpoint.position, stands_by=True)
+        if fault is not None and reached > checkpoint.position:
+            # The next step finds it in front: what was taken is told first.
+            before = sum(event.position <= reached for event in events)
+            return Projected(events=before, rows=len(done.rows), position=reached, is_behind=True)
         if fault is not None:
-            return self._poisoned(replace(checkpoint, position=reached), fault)
+            return self._poisoned(checkpoint, fault)
         return Projected(events=len(events), rows=len(done.rows), position=end, is_behind=True)
 
     def _rows(self, keys: Collection[Key], within: Connection | None) -> Mapping[Key, Row]:

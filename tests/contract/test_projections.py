@@ -267,6 +267,16 @@ def test_it_stops_at_an_event_that_a_handler_cannot_take(totals: Hindsight) -> N
     assert (failure.position, failure.handler, failure.skipped) == (bad, "note_total", False)
 
 
+def test_what_was_taken_before_that_event_is_told(totals: Hindsight) -> None:
+    put(totals, "a", 1, 2, 13)
+    projector = totals.projections.projector("totals")
+    projected = projector.once()
+    assert (projected.events, projected.rows, projected.position) == (2, 1, 2)
+    assert projected.is_behind
+    with pytest.raises(ProjectionFailed):
+        projector.once()
+
+
 def test_it_goes_on_by_itself_once_the_event_can_be_taken(
     totals: Hindsight, store_url: str
 ) -> None:
