@@ -47,6 +47,7 @@ class Moment(TypeDecorator[datetime]):
 
     @property
     def python_type(self) -> type[datetime]:
+        """What its values are."""
         return datetime
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:

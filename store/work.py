@@ -13,7 +13,7 @@ from store.application import Hindsight
 from store.errors import EventStoreError, NotFound
 from store.outbox import Relay, Relayed
 from store.outbox.records import last_line
-from store.projections import Projector
+from store.projections import Projected, Projector
 from store.verification import Finding, verify
 
 _log = logging.getLogger(__name__)
@@ -159,20 +159,30 @@ def publishing(
 
 
 def projecting(
-    projectors: Iterable[Projector], stop: threading.Event
+    projectors: Iterable[Projector],
+    stop: threading.Event,
+    report: Callable[[str, Projected], None] = lambda _, __: None,
 ) -> Sequence[tuple[str, Callable[[], None]]]:
-    """The tasks of projectors, for `beside`."""
-    return [(f"projector-{each.projection.name}", partial(each.run, stop)) for each in projectors]
+    """The tasks of projectors, for `beside`; `report` hears of what each of them projected."""
+    named = [(each.projection.name, each) for each in projectors]
+    return [
+        (f"projector-{name}", partial(each.run, stop, report=partial(report, name)))
+        for name, each in named
+    ]
 
 
-def project_due(projector: Projector) -> None:
+def project_due(
+    projector: Projector, report: Callable[[str, Projected], None] = lambda _, __: None
+) -> None:
     """Project until there is nothing more, or another projector is at work.
+
+    `report` hears of what was.
 
     Raises:
         ProjectionFailed: an event cannot be taken.
     """
-    while projector.once().is_behind:
-        pass
+    while (projected := projector.once()).is_behind:
+        report(projector.projection.name, projected)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from store.cli.migrate import migrate
 from store.cli.open import open_dashboard
 from store.cli.outbox import outbox
 from store.cli.program import hindsight
+from store.cli.projections import projections
 from store.cli.replay import replay
 from store.cli.snapshot import snapshot
 from store.cli.stats import stats
@@ -42,6 +43,7 @@ for command in (
     cache,
     conflicts,
     outbox,
+    projections,
     work,
     open_dashboard,
     demo,

@@ -1,16 +1,16 @@
 """`hindsight stats`."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import click
 import msgspec
 from msgspec import Struct
 
 from store.application import open_source
-from store.cli.columns import Columns, shown, span_text
+from store.cli.columns import Columns, shown
+from store.cli.holding import by_whom
 from store.cli.program import store_option
-from store.records import Counts, Holder, Watermark
+from store.records import Counts, Watermark
 from store.sources import EventSource
 
 LONGEST = 10
@@ -79,22 +79,13 @@ def _print(found: Stats) -> None:
     click.echo(f"aggregates     {counts.aggregates:,}")
     click.echo(f"last position  {counts.last_position:,}")
     if found.watermark.holder is not None:
-        click.echo(_held(found.watermark.position, found.watermark.holder))
+        held = f"readers are held at #{found.watermark.position}"
+        click.echo(f"{held} {by_whom(found.watermark.holder)}")
     _print_counts("event type", counts.events_by_type)
     _print_counts("aggregate type", counts.aggregates_by_type)
     if found.longest:
         rows = [(f"{one.version:,}", one.aggregate_type, one.aggregate_id) for one in found.longest]
         _print_table(Columns(">version", "type", "longest histories"), rows)
-
-
-def _held(position: int, holder: Holder) -> str:
-    who = "a prepared transaction" if holder.pid is None else f"pid {holder.pid}"
-    told = f"readers are held at #{position} by {who}"
-    if holder.since is None:
-        return told
-    # The server's clock may be ahead of ours.
-    seconds = max((datetime.now(UTC) - holder.since).total_seconds(), 0)
-    return f"{told} for {span_text(seconds)}"
 
 
 def _print_counts(title: str, counts: dict[str, int]) -> None:
