@@ -9,14 +9,21 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Table, and_, or_, select, true
+from sqlalchemy import Column, ColumnElement, Table, and_, func, or_, select, true
+from sqlalchemy.exc import DataError
 
 from store.database import Database
 from store.database.read_models import find
-from store.errors import InvalidQuestion, ProjectionNotBuilt, ProjectionOutdated, SchemaError
+from store.errors import (
+    EventStoreError,
+    InvalidQuestion,
+    ProjectionNotBuilt,
+    ProjectionOutdated,
+    SchemaError,
+)
 from store.projection import Key, Projection, Row
 from store.projections.checkpoints import Checkpoint, Checkpoints
-from store.projections.values import kind_of, parsed, spelled
+from store.projections.values import bound, kind_of, parsed, spelled
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "^"]
 
@@ -46,6 +53,14 @@ class Seen(Struct, frozen=True, kw_only=True):
 
     row: Row | None
     checkpoint: Checkpoint
+
+
+class _Place(Struct, frozen=True, array_like=True):
+    """Where a page ended: in which order, and at which values of it."""
+
+    sort: str | None
+    descending: bool
+    values: Sequence[str | None]
 
 
 class ReadModel:
@@ -130,38 +145,34 @@ class ReadModel:
             raise InvalidQuestion(f"limit: {limit} is not a number from 1 to {LARGEST_PAGE:,}")
         if after is not None and before is not None:
             raise InvalidQuestion("after, before: give one of them")
-        # What comes before is what comes behind in the opposite order.
-        backward = before is not None
-        descending = descending != backward
         order = self._order(sort)
+        cursor, way = (after, "after") if before is None else (before, "before")
+        place = None
+        if cursor is not None:
+            place = _values(way, _place(way, cursor, sort, descending=descending), order)
         query = select(self.table).where(*map(self._condition, filters))
         query = query if where is None else query.where(where)
-        query = query.order_by(*(each.desc() if descending else each.asc() for each in order))
-        cursor, way = (before, "before") if backward else (after, "after")
-        place = None if cursor is None else self._place(way, cursor, order)
+        # What comes before is what comes behind in the opposite order.
+        falls = descending != (before is not None)
+        query = query.order_by(*(each.desc() if falls else each.asc() for each in order))
         rows: list[Row] = []
-        for section in _sections(order, place, descending=descending):
+        for section in _sections(order, place, descending=falls):
             if len(rows) <= limit:
                 rows += self._rows(query.where(section).limit(limit + 1 - len(rows)))
-        ends = len(rows) <= limit, cursor is None
-        return self._page(rows[:limit], order, ends, backward=backward)
-
-    def _page(
-        self,
-        rows: list[Row],
-        order: Sequence[Column[Any]],
-        ends: tuple[bool, bool],
-        *,
-        backward: bool,
-    ) -> Page:
-        """The rows in the order asked for; `ends`: none behind the last as read, nor the first."""
-        if backward:
+        is_end, is_start = len(rows) <= limit, cursor is None
+        del rows[limit:]
+        if before is not None:
             rows.reverse()
-        is_last, is_first = ends[::-1] if backward else ends
+            is_end, is_start = is_start, is_end
+
+        def at(row: Row) -> str:
+            values = [spelled(row[column.name]) for column in order]
+            return _cursor(_Place(sort, descending, values))
+
         return Page(
             rows=rows,
-            next=None if is_last or not rows else self._cursor(order, rows[-1]),
-            previous=None if is_first or not rows else self._cursor(order, rows[0]),
+            next=None if is_end or not rows else at(rows[-1]),
+            previous=None if is_start or not rows else at(rows[0]),
         )
 
     def column(self, name: str) -> Column[Any]:
@@ -200,6 +211,10 @@ class ReadModel:
                     projection=name, built=checkpoint.version, declared=version
                 ) from None
             raise
+        except EventStoreError as error:
+            if isinstance(error.__cause__, DataError):
+                raise InvalidQuestion(f"a value cannot be asked for: {error}") from error
+            raise
 
     def _order(self, sort: str | None) -> list[Column[Any]]:
         if sort is None:
@@ -216,28 +231,50 @@ class ReadModel:
                 raise InvalidQuestion(f"{given.column} {given.operator}: NULL is neither")
             return column.is_(None) if given.operator == "=" else column.is_not(None)
         if given.operator == "^":
-            if not isinstance(value, str) or kind_of(column) != "text":
-                raise InvalidQuestion(f"{given.column}: only a text begins with another")
-            return column.startswith(value, autoescape=True)
-        comparison: ColumnElement[bool] = _COMPARISONS[given.operator](column, value)
+            return _begins(column, value)
+        comparison: ColumnElement[bool] = _COMPARISONS[given.operator](column, bound(column, value))
         return comparison
 
-    def _cursor(self, order: Sequence[Column[Any]], row: Row) -> str:
-        values = msgspec.json.encode([spelled(row[column.name]) for column in order])
-        return base64.urlsafe_b64encode(values).decode().rstrip("=")
 
-    def _place(self, way: str, cursor: str, order: Sequence[Column[Any]]) -> list[Any]:
+def _cursor(place: _Place) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def _place(way: str, cursor: str, sort: str | None, *, descending: bool) -> _Place:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Place)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidQuestion(f"{way}: not where a page ended") from error
+    if (place.sort, place.descending) != (sort, descending):
+        raise InvalidQuestion(f"{way}: where a page in another order ended")
+    return place
+
+
+def _values(way: str, place: _Place, order: Sequence[Column[Any]]) -> list[Any]:
+    """The values that a page ended at, as its columns are compared with."""
+    if len(place.values) != len(order):
+        raise InvalidQuestion(f"{way}: not where a page ended")
+    values = []
+    for column, text in zip(order, place.values, strict=True):
+        if text is None and not column.nullable:
+            raise InvalidQuestion(f"{way}: not where a page ended")
         try:
-            padded = cursor + "=" * (-len(cursor) % 4)
-            values = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=list[str | None])
-        except (binascii.Error, ValueError) as error:
+            values.append(None if text is None else bound(column, parsed(column, text)))
+        except InvalidQuestion as error:
             raise InvalidQuestion(f"{way}: not where a page ended") from error
-        if len(values) != len(order):
-            raise InvalidQuestion(f"{way}: not where a page in this order ended")
-        return [
-            None if text is None else parsed(column, text)
-            for column, text in zip(order, values, strict=True)
-        ]
+    return values
+
+
+def _begins(column: Column[Any], value: Any) -> ColumnElement[bool]:
+    if not isinstance(value, str) or kind_of(column) != "text":
+        raise InvalidQuestion(f"{column.name}: only a text begins with another")
+    bound(column, value)
+    # An index may serve LIKE, to which small letters and large ones are the same on SQLite.
+    return and_(
+        column.startswith(value, autoescape=True),
+        func.substr(column, 1, len(value)) == value,
+    )
 
 
 _OPERATORS: Mapping[str, Operator] = {

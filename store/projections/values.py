@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Column
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, Numeric, literal
 
 from store.errors import InvalidQuestion
 
@@ -15,6 +15,10 @@ Kind: TypeAlias = Literal["text", "number", "boolean", "time", "id", "other"]
 """What a column has, as far as asking goes; nothing can be asked of others."""
 
 _SWITCHES = {"true": True, "false": False}
+_SHOWN = 60
+_LARGEST_INTEGER = 2**63 - 1
+_DIGITS = 16_000
+"""Of a decimal number, on either side of its point: what PostgreSQL takes."""
 
 
 def parsed(column: Column[Any], text: str) -> Any:
@@ -23,14 +27,17 @@ def parsed(column: Column[Any], text: str) -> Any:
     Raises:
         InvalidQuestion: it stands for none.
     """
-    kind = _type(column)
-    parse = _PARSERS.get(kind)
+    wanted = type_of(column)
+    parse = _PARSERS.get(wanted)
     if parse is None:
         raise InvalidQuestion(f"{column.name}: its values cannot be asked for")
     try:
-        return parse(text)
+        value = parse(text)
     except (ValueError, KeyError, InvalidOperation, OverflowError) as error:
-        raise InvalidQuestion(f"{column.name}: {text!r} is no {_NAMES[kind]}") from error
+        raise InvalidQuestion(f"{column.name}: {_shown(text)} is no {_NAMES[wanted]}") from error
+    if not _is_in_range(value):
+        raise InvalidQuestion(f"{column.name}: {_shown(text)} is no {_NAMES[wanted]}")
+    return value
 
 
 def spelled(value: Any) -> str | None:
@@ -46,20 +53,65 @@ def spelled(value: Any) -> str | None:
 
 def kind_of(column: Column[Any]) -> Kind:
     """What the column has."""
-    return _KINDS.get(_type(column), "other")
+    return _KINDS.get(type_of(column), "other")
 
 
-def _type(column: Column[Any]) -> type:
+def bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
+    """What a column is compared with, given a value that is not NULL.
+
+    Raises:
+        InvalidQuestion: it cannot be one of the column.
+    """
+    wanted = type_of(column)
+    is_one = isinstance(value, _TAKEN.get(wanted, wanted)) and (
+        not isinstance(value, bool) or wanted in {bool, object}
+    )
+    is_vague = isinstance(value, datetime) and value.tzinfo is None and _has_zone(column)
+    if not is_one or is_vague or not _is_in_range(value):
+        raise InvalidQuestion(f"{column.name}: {_shown(value)} is no value of it")
+    if isinstance(column.type, Integer):
+        return literal(value, BigInteger())  # wider: a column of the other type holds none of those
+    if isinstance(column.type, Numeric) and wanted is Decimal:
+        return literal(Decimal(value), Numeric())  # all digits: rounded, it would be another
+    return literal(value, column.type)
+
+
+def _has_zone(column: Column[Any]) -> bool:
+    return getattr(column.type, "timezone", True)
+
+
+def _is_in_range(value: Any) -> bool:
+    """Whether databases take it."""
+    if isinstance(value, str):
+        # Neither a NUL nor half a character is one that every database has.
+        return not any(
+            character == "\0" or "\ud800" <= character <= "\udfff" for character in value
+        )
+    if isinstance(value, Decimal):
+        return not value.is_snan() and _has_few_digits(value)
+    return not isinstance(value, int) or -_LARGEST_INTEGER <= value + 1 <= _LARGEST_INTEGER + 1
+
+
+def _has_few_digits(value: Decimal) -> bool:
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int):  # of no number, or an infinite one
+        return True
+    return exponent >= -_DIGITS and value.adjusted() <= _DIGITS
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and not _is_in_range(value):
+        return "a number of over 64 bits"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def type_of(column: Column[Any]) -> type:
+    """What the values of a column are in Python; `object` where nobody knows."""
     try:
         return column.type.python_type
     except NotImplementedError:
         return object
-
-
-def _text(text: str) -> str:
-    if "\0" in text:
-        raise ValueError(text)  # PostgreSQL has no such text
-    return text
 
 
 def _moment(text: str) -> datetime:
@@ -67,31 +119,19 @@ def _moment(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _number(text: str) -> int:
-    number = int(text)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(text)
-    return number
-
-
-def _decimal(text: str) -> Decimal:
-    number = Decimal(text)
-    if not number.is_finite():
-        raise ValueError(text)
-    return number
-
-
 _PARSERS: Mapping[type, Callable[[str], Any]] = {
-    str: _text,
+    str: str,
     bool: lambda text: _SWITCHES[text.lower()],
-    int: _number,
+    int: int,
     float: float,
-    Decimal: _decimal,
+    Decimal: Decimal,
     UUID: UUID,
     datetime: _moment,
     date: date.fromisoformat,
     time: time.fromisoformat,
 }
+_TAKEN: Mapping[type, tuple[type, ...]] = {float: (float, int), Decimal: (Decimal, int)}
+"""Of what types a value may be where that is not the column's own."""
 _NAMES: Mapping[type, str] = {
     str: "text",
     bool: "true or false",
