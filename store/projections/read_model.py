@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Table, and_, func, or_, select, true
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, or_, select, true
 from sqlalchemy.exc import DataError
 
 from store.database import Database
@@ -145,35 +145,44 @@ class ReadModel:
             raise InvalidQuestion(f"limit: {limit} is not a number from 1 to {LARGEST_PAGE:,}")
         if after is not None and before is not None:
             raise InvalidQuestion("after, before: give one of them")
-        order = self._order(sort)
-        cursor, way = (after, "after") if before is None else (before, "before")
+        order, backward = self._order(sort), before is not None
+        cursor, way = (before, "before") if backward else (after, "after")
         place = None
         if cursor is not None:
             place = _values(way, _place(way, cursor, sort, descending=descending), order)
         query = select(self.table).where(*map(self._condition, filters))
         query = query if where is None else query.where(where)
         # What comes before is what comes behind in the opposite order.
-        falls = descending != (before is not None)
-        query = query.order_by(*(each.desc() if falls else each.asc() for each in order))
-        rows: list[Row] = []
-        for section in _sections(order, place, descending=falls):
-            if len(rows) <= limit:
-                rows += self._rows(query.where(section).limit(limit + 1 - len(rows)))
-        is_end, is_start = len(rows) <= limit, cursor is None
-        del rows[limit:]
-        if before is not None:
-            rows.reverse()
-            is_end, is_start = is_start, is_end
-
-        def at(row: Row) -> str:
-            values = [spelled(row[column.name]) for column in order]
-            return _cursor(_Place(sort, descending, values))
-
+        rows = self._walk(query, order, place, descending=descending != backward, limit=limit + 1)
+        ends = len(rows) <= limit, cursor is None
+        rows = rows[:limit][::-1] if backward else rows[:limit]
+        is_last, is_first = ends[::-1] if backward else ends
+        cursors = [
+            _cursor(_Place(sort, descending, [spelled(row[column.name]) for column in order]))
+            for row in (*rows[:1], *rows[-1:])
+        ]
         return Page(
             rows=rows,
-            next=None if is_end or not rows else at(rows[-1]),
-            previous=None if is_start or not rows else at(rows[0]),
+            next=None if is_last or not rows else cursors[-1],
+            previous=None if is_first or not rows else cursors[0],
         )
+
+    def _walk(
+        self,
+        query: Select[Any],
+        order: Sequence[Column[Any]],
+        place: Sequence[Any] | None,
+        *,
+        descending: bool,
+        limit: int,
+    ) -> list[Row]:
+        """The first rows of the query behind a place."""
+        query = query.order_by(*(each.desc() if descending else each.asc() for each in order))
+        rows: list[Row] = []
+        for section in _sections(order, place, descending=descending):
+            if len(rows) < limit:
+                rows += self._rows(query.where(section).limit(limit - len(rows)))
+        return rows
 
     def column(self, name: str) -> Column[Any]:
         """The column of that name.
