@@ -13,7 +13,10 @@ from prometheus_client.metrics_core import Metric
 from sqlalchemy import select
 
 from store.database import Database
-from store.errors import AccessDenied, EventStoreError, StatementTimeout
+from store.errors import AccessDenied, EventStoreError, SchemaError, StatementTimeout
+from store.projections.checkpoints import Checkpoints
+from store.projections.failures import Failures
+from store.projections.standing import COUNTED, Lag, lag
 from store.reader import EventReader
 
 _log = logging.getLogger(__name__)
@@ -36,10 +39,23 @@ class Backlog(Struct, frozen=True, kw_only=True):
     oldest: datetime | None
 
 
+class Following(Struct, frozen=True, kw_only=True):
+    """How a projection stands: its lag, events it could not take, rows that were found wrong.
+
+    There is no `drift` where nobody has looked for it.
+    """
+
+    projection: str
+    lag: Lag
+    waiting: int
+    skipped: int
+    drift: int | None
+
+
 class Levels(Struct, frozen=True, kw_only=True):
     """How the store stands: bytes, events not yet to be followed, seconds they have been held.
 
-    There is no `backlog` where the database did not tell, or may not.
+    There is no `backlog`, and are no `projections`, where the database did not tell, or may not.
     """
 
     size: int
@@ -47,6 +63,7 @@ class Levels(Struct, frozen=True, kw_only=True):
     watermark_age: float
     largest: Sequence[tuple[str, int]] = ()
     backlog: Backlog | None = None
+    projections: Sequence[Following] | None = None
 
 
 class StoreGauges:
@@ -122,6 +139,7 @@ class StoreGauges:
             watermark_age=0.0 if since is None else (datetime.now(UTC) - since).total_seconds(),
             largest=self._largest(() if before is None else before.largest),
             backlog=self._backlog(None if before is None else before.backlog),
+            projections=self._projections(None if before is None else before.projections),
         )
 
     def _backlog(self, before: Backlog | None) -> Backlog | None:
@@ -139,6 +157,24 @@ class StoreGauges:
             return before
         since = None if oldest is None else _EPOCH + timedelta(microseconds=oldest)
         return Backlog(pending=pending, failed=failed, oldest=since)
+
+    def _projections(self, before: Sequence[Following] | None) -> Sequence[Following] | None:
+        try:
+            checkpoints = Checkpoints(self._database).all()
+            failures = Failures(self._database).counts()
+            return [
+                Following(
+                    projection=name,
+                    lag=lag(self._database, checkpoint.position),
+                    waiting=failures.get((name, False), 0),
+                    skipped=failures.get((name, True), 0),
+                    drift=checkpoint.drift,
+                )
+                for (name, target), checkpoint in checkpoints.items()
+                if target == "live"
+            ]
+        except (StatementTimeout, AccessDenied, SchemaError):
+            return before
 
     def _largest(self, before: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
         heads = self._database.tables.tables["aggregates"]
@@ -178,6 +214,8 @@ def gauge_families(levels: Levels) -> Iterable[Metric]:
     )
     if levels.backlog is not None:
         yield from _backlog_families(levels.backlog)
+    if levels.projections is not None:
+        yield from _projection_families(levels.projections)
 
 
 def _backlog_families(backlog: Backlog) -> Iterable[Metric]:
@@ -196,3 +234,34 @@ def _backlog_families(backlog: Backlog) -> Iterable[Metric]:
         "How long the oldest record that is not yet published, or is waited for, has been there.",
         value=age,
     )
+
+
+def _projection_families(projections: Sequence[Following]) -> Iterable[Metric]:
+    events = GaugeMetricFamily(
+        "event_store_projection_lag_events",
+        f"Committed events that a projection has not taken, counted up to {COUNTED:,}.",
+        labels=("projection",),
+    )
+    seconds = GaugeMetricFamily(
+        "event_store_projection_lag_seconds",
+        "How long the oldest of them has been there.",
+        labels=("projection",),
+    )
+    failures = GaugeMetricFamily(
+        "event_store_projection_failures",
+        "Events that a projection could not take: it waits at one, or has skipped them.",
+        labels=("projection", "kind"),
+    )
+    drift = GaugeMetricFamily(
+        "event_store_projection_drift_rows",
+        "Rows that were wrong when a read model was last compared with the events.",
+        labels=("projection",),
+    )
+    for each in projections:
+        events.add_metric((each.projection,), each.lag.events)
+        seconds.add_metric((each.projection,), each.lag.seconds)
+        failures.add_metric((each.projection, "waiting"), each.waiting)
+        failures.add_metric((each.projection, "skipped"), each.skipped)
+        if each.drift is not None:
+            drift.add_metric((each.projection,), each.drift)
+    return (events, seconds, failures, drift)

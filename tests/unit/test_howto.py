@@ -198,6 +198,7 @@ LEVELS = Levels(
     feed_lag=0,
     watermark_age=0.0,
     backlog=Backlog(pending=0, failed=0, oldest=None),
+    projections=(),
 )
 
 
