@@ -25,7 +25,7 @@ from store.sources import EventSource
 from store.work import working
 
 MAIN_SCRIPT = Path(__file__).with_name("main.py")
-PAGES = ["timeline", "replay", "diff", "monitoring", "operations"]
+PAGES = ["timeline", "replay", "diff", "read-models", "monitoring", "operations"]
 STREAMLIT_PAGE = Path(st.__file__).with_name("static") / "index.html"
 
 # Streamlit compiles v2 components from blob: URLs and styles its elements inline.

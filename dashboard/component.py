@@ -43,6 +43,11 @@ def operations() -> None:
     _mount("operations", sheets=["timeline.css", "monitoring.css", "operations.css"])
 
 
+def read_models() -> None:
+    """The Read models page; the address tells the projection, its rows and the chosen one."""
+    _mount("read-models", sheets=["timeline.css", "monitoring.css", "read-models.css"])
+
+
 def _mount(page: str, *, sheets: Sequence[str]) -> None:
     css = "".join((STATIC / sheet).read_text() for sheet in sheets)
     component = st.components.v2.component(f"hindsight-{page}", css=css, js=LOADER)

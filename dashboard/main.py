@@ -1,6 +1,7 @@
 """The script Streamlit runs for every page view: navigation, then the page."""
 
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 
@@ -21,25 +22,37 @@ def _every_parameter() -> list[tuple[str, str]]:
     return [(name, value) for name in params for value in params.get_all(name)]
 
 
+def _seen(*, where: object) -> Literal["visible", "hidden"]:
+    """Who comes by the address all the same is told what is missing."""
+    return "visible" if where else "hidden"
+
+
 st.set_page_config(page_title="Hindsight", page_icon=HERE / "hindsight-mark.svg", layout="wide")
 st.logo(HERE / "hindsight.svg")
 timeline = st.Page(PAGES / "timeline.py", title="Timeline", url_path="timeline")
 replay = st.Page(PAGES / "replay.py", title="Replay", url_path="replay")
 diff = st.Page(PAGES / "diff.py", title="Diff", url_path="diff")
-# Only a store has metrics, and an outbox; who comes by the address all the same is told so.
+store = resources.store()
+read_models = st.Page(
+    PAGES / "read_models.py",
+    title="Read models",
+    url_path="read-models",
+    visibility=_seen(where=store and store.projections.declared),
+)
+# Only a store has metrics, and an outbox.
 monitoring = st.Page(
     PAGES / "monitoring.py",
     title="Monitoring",
     url_path="monitoring",
-    visibility="visible" if resources.store() else "hidden",
+    visibility=_seen(where=store),
 )
 operations = st.Page(
     PAGES / "operations.py",
     title="Operations",
     url_path="operations",
-    visibility="visible" if resources.store() else "hidden",
+    visibility=_seen(where=store),
 )
 root = st.Page(home, default=True, visibility="hidden")
-pages = [root, timeline, replay, diff, monitoring, operations]
+pages = [root, timeline, replay, diff, read_models, monitoring, operations]
 page = st.navigation(pages, position="top")
 page.run()

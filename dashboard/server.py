@@ -51,7 +51,7 @@ def serve(
     if expose and operate:
         raise CannotServe("--expose with --operate would let everybody operate; there is no login")
     with (
-        opened(source) as found,
+        opened(source, domain=domains) as found,
         _operator(source, domains, operate=operate) as operator,
         closing(listen(host, port)) as listener,
     ):

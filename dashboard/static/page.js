@@ -37,7 +37,7 @@ export class Page {
     this.main = h("main", { class: "main", "aria-label": name });
     this.bar = h("div", { class: "bar" });
     this.stage = h("div", { class: "stage" }, this.bar, this.main);
-    this.element = h("div", { class: `app ${name.toLowerCase()}` }, beside, this.stage);
+    this.element = h("div", { class: `app ${name.toLowerCase().replaceAll(" ", "-")}` }, beside, this.stage);
     onBusy((busy) => this.main.setAttribute("aria-busy", busy));
     onView((view) => this.isShown() && this.update(view));
   }

@@ -1,6 +1,6 @@
 // The view is the address: reload, back and a pasted link show the same.
 
-const MANY = ["type", "lane", "pin"];
+const MANY = ["type", "lane", "pin", "where"];
 const QUICK = 1000;
 
 let listeners = [];
