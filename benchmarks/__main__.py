@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from benchmarks import caching, plan, publishing, report, sizes
+from benchmarks import caching, plan, projecting, publishing, report, sizes
 from benchmarks.measures import opened
 from benchmarks.ours import Ours
 from benchmarks.plan import Cost, Outcome, Plan, Stores
@@ -23,6 +23,7 @@ class Findings:
         self.sizes: list[Size] = []
         self.memory: Mapping[str, float] = {}
         self.latencies: dict[str, Latency] = {}
+        self.lags: dict[str, Latency] = {}
 
     def add(self, found: Outcome | Cost) -> None:
         """Keep it and say it."""
@@ -57,6 +58,7 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None) -> None:
             findings.sizes,
             memory=findings.memory,
             latencies=findings.latencies,
+            lags=findings.lags,
             rounds=chosen.rounds,
         )
     click.echo(page)
@@ -72,8 +74,8 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
         findings.add(outcome)
     if chosen.has("cache") and isinstance(place, SQLiteStores):
         findings.memory = caching.memory(place.new())
-    if chosen.has("outbox"):
-        _measure_publishing(chosen, place, url, findings)
+    _measure_publishing(chosen, place, url, findings)
+    _measure_projecting(chosen, place, findings)
     if isinstance(place, PostgreSQLStores) and chosen.has("fence"):
         for cost in plan.fence(chosen, url):
             findings.add(cost)
@@ -86,10 +88,23 @@ def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:
 
 
 def _measure_publishing(chosen: Plan, place: Stores, url: str, findings: Findings) -> None:
+    if not chosen.has("outbox"):
+        return
     for outcome in plan.publishing_events(chosen, place, url):
         findings.add(outcome)
     appends = 100 if chosen.quick else 1_000
     findings.latencies[place.name] = publishing.latency(place.new(), appends)
+
+
+def _measure_projecting(chosen: Plan, place: Stores, findings: Findings) -> None:
+    if not chosen.has("projections"):
+        return
+    url = place.new()
+    for outcome in plan.keeping_read_models(chosen, place, url):
+        findings.add(outcome)
+    appends = 100 if chosen.quick else 1_000
+    findings.lags[place.name] = projecting.lag(url, appends)
+    _check(url)
 
 
 def _loads(chosen: Plan, place: Stores, url: str) -> Iterator[Outcome]:

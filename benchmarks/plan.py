@@ -13,6 +13,7 @@ from benchmarks import (
     instrumentation,
     loading,
     measures,
+    projecting,
     publishing,
     replaying,
 )
@@ -86,6 +87,7 @@ SCAN = Measure(
 )
 NOISE = "noise: bare beside its twin, append 1"
 IMPORTED = ("wikipedia_edits", "scoop_main")
+PROJECTED = 50_000
 REPLAYED = (1_000, 10_000)
 SNAPSHOTTED = (100, 1_000, 10_000, 100_000)
 NAMES = (
@@ -103,6 +105,7 @@ NAMES = (
         "metrics",
         "cache",
         "outbox",
+        "projections",
     ),
 )
 
@@ -284,6 +287,25 @@ def publishing_events(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]
     for number in more:
         beside = {OURS: several[number], one: several[one]}
         yield _beside(beside, one, f"{number} relays in processes, beside one", stores.name)
+
+
+def keeping_read_models(plan: Plan, stores: Stores, url: str) -> Iterator[Outcome]:
+    """A read model beside one kept by hand, and beside what there is to do without one."""
+    events = projecting.fill(url, 5_000 if plan.quick else PROJECTED)
+    speeds = projecting.catching_up(stores, url, plan.rounds, events)
+    yield Outcome(
+        title=f"read model of {events:,} events from the start, beside one by hand",
+        database=stores.name,
+        speed=median(speeds[OURS]),
+        bare=compare(speeds, OURS, BARE),
+        bare_target=0.6,
+    )
+    found = projecting.answers(url, plan.rounds, 100 if plan.quick else 500)
+    for title, answered in (
+        ("a row of a read model, beside the replay that it saves", found.row),
+        ("a page of those who are locked, beside the replay of everybody", found.page),
+    ):
+        yield _beside(answered, projecting.REPLAYED, title, stores.name)
 
 
 def fence(plan: Plan, url: str) -> Iterator[Cost]:

@@ -39,6 +39,7 @@ def render(
     *,
     memory: Mapping[str, float],
     latencies: Mapping[str, Latency],
+    lags: Mapping[str, Latency],
     rounds: int,
 ) -> str:
     """The whole page."""
@@ -53,6 +54,9 @@ def render(
         parts += ["## Memory of a full cache", table]
     if latencies:
         parts += ["## From the call of an append to a consumer of Redis Streams", _times(latencies)]
+    if lags:
+        title = "## From the call of an append until a read model is waited for"
+        parts += [title, _times(lags)]
     return "\n\n".join([*parts, "## Measured with", _environment(stores, rounds)]) + "\n"
 
 
