@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select
 
 from store.database import Database
 from store.projections.folding import Fault
@@ -79,10 +79,14 @@ class Failures:
         return Failure(**dict(zip(names, rows[0], strict=True))) if rows else None
 
     def counts(self) -> dict[tuple[str, bool], int]:
-        """How many there are of each projection, skipped or not."""
-        table = self._table
-        query = select(table.c.projection, table.c.skipped, func.count()).group_by(
-            table.c.projection, table.c.skipped
+        """How many events each projection waits at (False), or skipped (True)."""
+        table, checkpoints = self._table, self._database.tables.tables["checkpoints"]
+        live = and_(checkpoints.c.projection == table.c.projection, checkpoints.c.target == "live")
+        query = (
+            select(table.c.projection, table.c.skipped, func.count())
+            .join(checkpoints, live)
+            .where(or_(table.c.skipped, table.c.position > checkpoints.c.position))
+            .group_by(table.c.projection, table.c.skipped)
         )
         return {(row[0], bool(row[1])): row[2] for row in self._database.select(query)}
 

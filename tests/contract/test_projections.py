@@ -20,6 +20,7 @@ from store.errors import (
     ReadModelInUse,
 )
 from store.projections import Projector
+from store.projections.failures import Failures
 from store.transfer import export_events, import_events
 from tests.totals import Added, Total, add
 from tests.waiting import until
@@ -306,7 +307,9 @@ def test_what_newer_code_passed_is_waited_for_no_longer(totals: Hindsight, store
         with pytest.raises(ProjectionFailed):
             totals.projections.projector("totals").once()
         assert newer.projections.standing()[0].state == "stopped"
+        assert Failures(newer.database).counts() == {("totals", False): 1}
         caught_up(new)
+        assert Failures(newer.database).counts() == {}
         assert newer.projections.standing()[0].state == "up to date"
 
 
