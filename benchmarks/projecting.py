@@ -236,7 +236,8 @@ class _BarePostgreSQL:
         return self._cursor.execute(self._EVENTS, (Int8(after),), prepare=True).fetchall()
 
     def rows(self, user_ids: Sequence[str]) -> Sequence[Sequence[Any]]:
-        return self._cursor.execute(self._ROWS.encode(), (user_ids,), prepare=True).fetchall()
+        # Planned anew each time: a plan made while the table is empty reads all of it later.
+        return self._cursor.execute(self._ROWS, (user_ids,), prepare=False).fetchall()
 
     def write(self, rows: Sequence[Sequence[Any]], after: int, reached: int) -> None:
         columns = [list(column) for column in zip(*rows, strict=True)]
