@@ -25,16 +25,14 @@ class SafeBound:
         self._fence: tuple[int, frozenset[str]] | None = None
 
     def beyond(self, position: int) -> int:
-        """The highest position, from `position` on, up to which nothing can appear any more.
+        """A position, from `position` on, up to which nothing can appear any more.
 
-        Never waits: answers `position` itself while a writer may still fill the next one.
+        The highest that is known without a look at the events, or by one look. Never waits: answers
+        `position` itself while a writer may still fill the next one.
         """
-        if self._settled > position:
-            return self._settled
-        contiguous = self._contiguous(position)
-        if contiguous > position:
-            return contiguous
-        self._settled = self._pass_fence(position)
+        if self._settled <= position:
+            contiguous = self._contiguous(position)
+            self._settled = contiguous if contiguous > position else self._pass_fence(position)
         return self._settled
 
     def awaited(self) -> frozenset[str]:
