@@ -1,15 +1,36 @@
 """Read models that follow the events: each event takes effect once, and what cannot is told."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text, UniqueConstraint, inspect, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    inspect,
+    text,
+)
 
-from store import Aggregate, Domain, Event, Hindsight, NewEvent, Projection, Row, any_
+from store import Aggregate, Domain, Event, Hindsight, Moment, NewEvent, Projection, Row, any_
+from store.database.read_models import find
 from store.errors import (
     InvalidDomain,
     ProjectionBehind,
@@ -456,6 +477,108 @@ def test_a_row_that_does_not_fit_is_told(store_url: str, row: Mapping[str, Any],
         put(store, "a", 1)
         with pytest.raises(ProjectionFailed, match=told):
             caught_up(store.projections.projector("totals"))
+
+
+KINDS = Table(
+    "kinds",
+    MetaData(),
+    Column("id", Text, primary_key=True),
+    Column("whole", BigInteger),
+    Column("fraction", Float),
+    Column("exact", Numeric(12, 3)),
+    Column("is_so", Boolean),
+    Column("moment", Moment),
+    Column("day", Date),
+    Column("identity", Uuid),
+    Column("document", JSON),
+    Column("raw", LargeBinary),
+)
+VALUES: Sequence[Mapping[str, Any]] = [
+    {
+        "whole": 2**53 + 1,
+        "fraction": 0.1,
+        "exact": Decimal("-1.125"),
+        "is_so": True,
+        "moment": AT,
+        "day": AT.date(),
+        "identity": UUID(int=7),
+        "document": {"a": [1, None, "\u00e4"]},
+        "raw": b"\x00\xff",
+    },
+    {
+        "whole": -3,
+        "fraction": 2,
+        "exact": 5,
+        "document": ["b"],
+        "moment": AT.replace(microsecond=7),
+    },
+    {"document": "text"},
+]
+
+
+@pytest.mark.parametrize("values", [VALUES, VALUES[:1], VALUES[1:2], VALUES[2:]])
+def test_values_of_all_kinds_come_back_as_they_were(
+    store_url: str, values: Sequence[Mapping[str, Any]]
+) -> None:
+    """Of one type in a column, of several, and none at all: they are not written the same way."""
+
+    def one_of_them(row: Row | None, added: Added, event: Event) -> Row:
+        return {"id": event.aggregate_id, **values[added.number]}
+
+    with Hindsight(store_url, domain=totals_domain(one_of_them, table=KINDS)) as store:
+        store.projections.build_missing()
+        for number in range(len(values)):
+            put(store, f"{number}", number)
+        for _ in range(2):  # inserted, then replaced
+            assert caught_up(store.projections.projector("totals")) == 1
+            for number, expected in enumerate(values):
+                row = store.read_model("totals").get(f"{number}")
+                assert row is not None
+                found = {name: value for name, value in row.items() if value is not None}
+                assert found == {"id": f"{number}", **expected}
+                put(store, f"{number}", number)
+
+
+def test_what_is_too_long_for_its_column_is_not_cut(postgres_url: str) -> None:
+    def named(row: Row | None, added: Added, event: Event) -> Row:
+        return {"id": event.aggregate_id, "total": added.number, "name": "x" * added.number}
+
+    domain = totals_domain(named, table=totals_table(Column("name", String(3))))
+    with Hindsight(postgres_url, domain=domain) as store:
+        store.projections.build_missing()
+        put(store, "a", 3)
+        put(store, "b", 4)
+        with pytest.raises(ProjectionFailed, match=r"of 'b' version 1 .* too long"):
+            caught_up(store.projections.projector("totals"))
+
+
+def test_rows_are_looked_up_anew_where_somebody_else_wrote_them(totals: Hindsight) -> None:
+    first, second = (totals.projections.projector("totals") for _ in range(2))
+    put(totals, "a", 1)
+    caught_up(first)
+    put(totals, "a", 2)
+    caught_up(second)
+    put(totals, "a", 3)
+    assert first.once().stands_by
+    caught_up(first)
+    assert totals.read_model("totals").get("a") == {"id": "a", "total": 6}
+    with totals.database.transaction() as connection:
+        connection.execute(text("UPDATE totals SET total = 99"))
+    totals.projections.rebuild("totals")
+    put(totals, "a", 4)
+    assert first.once().stands_by
+    caught_up(first)
+    assert totals.read_model("totals").get("a") == {"id": "a", "total": 10}
+
+
+def test_no_plan_is_kept_from_when_the_table_was_empty(postgres_url: str) -> None:
+    with Hindsight(postgres_url, domain=totals_domain()) as store:
+        store.projections.build_missing()
+        with store.database.connect() as connection:
+            for _ in range(20):
+                assert find(connection, totals_table(), [("a",)]) == {}
+            kept = text("SELECT count(*) FROM pg_prepared_statements WHERE statement ~ 'totals'")
+            assert connection.execute(kept).scalar_one() == 0
 
 
 def test_who_wrote_waits_until_it_can_be_read(totals: Hindsight) -> None:
