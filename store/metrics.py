@@ -8,7 +8,7 @@ import logging
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count
@@ -224,7 +224,7 @@ class Metrics:
         handlers = self._histogram(
             "event_handler_duration_seconds", "How long a handler took.", "handler"
         )
-        self._handlers = Labelled[Histogram](handlers.labels)
+        self._handlers = Labelled[Tally](handlers.labels)
         self._pool = Gauge(
             "event_store_pool_connections",
             "Database connections in use.",
@@ -459,10 +459,10 @@ class Metrics:
         finally:
             self._handlers.of(handler).observe(perf_counter() - started)
 
-    def handled(self, timings: Sequence[tuple[str, float]]) -> None:
-        """Count handlers of events that ran so many seconds."""
-        for handler, seconds in timings:
-            self._handlers.of(handler).observe(seconds)
+    def handled(self, timings: Mapping[str, Sequence[float]]) -> None:
+        """Count handlers of events, by name, that ran so many seconds each time."""
+        for handler, seconds in timings.items():
+            self._handlers.of(handler).observe_all(seconds)
 
     def watch(self, gauges: Callable[[], Iterable[Metric]], held: Callable[[], Held]) -> None:
         """Ask `gauges` whenever Prometheus asks; of several, the first that is still there.

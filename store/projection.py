@@ -80,13 +80,18 @@ class Projection:
         Raises:
             ValueError: it has columns that the table does not, or another key.
         """
+        if row.keys() != self.columns:
+            row = self._whole(row)
+        for name, value in zip(self.key_columns, key, strict=True):
+            if row[name] != value:
+                own = tuple(row[each] for each in self.key_columns)
+                raise ValueError(f"the row has the key {own!r}, its event {key!r}")
+        return row
+
+    def _whole(self, row: Row) -> Row:
         if unknown := row.keys() - self.columns:
             raise ValueError(f"the table has no column {', '.join(map(repr, sorted(unknown)))}")
-        whole = {name: row.get(name) for name in self.table.columns.keys()}  # noqa: SIM118
-        own = tuple(whole[name] for name in self.key_columns)
-        if own != key:
-            raise ValueError(f"the row has the key {own!r}, its event {key!r}")
-        return whole
+        return {name: row.get(name) for name in self.columns}
 
 
 def _check_table(table: Table) -> None:

@@ -1,5 +1,6 @@
 """What a batch of events makes of rows. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
@@ -20,7 +21,7 @@ class Fault(Struct, frozen=True):
     error: Exception
 
 
-class Taken(Struct, frozen=True):
+class Taken(Struct, frozen=True, gc=False):
     """An event as a handler takes it, and the key of the row that it changes."""
 
     event: Event
@@ -32,11 +33,11 @@ class Taken(Struct, frozen=True):
 class Folded(Struct, frozen=True):
     """Rows after events, None where there is none any more, and the event that ended it early.
 
-    `timings` has each handler's name and the seconds that it took.
+    `timings` has, by each handler's name, the seconds that it took each time.
     """
 
     rows: Mapping[Key, Row | None]
-    timings: Sequence[tuple[str, float]]
+    timings: Mapping[str, Sequence[float]]
     fault: Fault | None
 
 
@@ -71,16 +72,16 @@ def folded(
 ) -> Folded:
     """The rows that the events change, given those that there are `before`."""
     rows: dict[Key, Row | None] = {}
-    timings: list[tuple[str, float]] = []
+    timings = defaultdict[str, list[float]](list)
     for each in events:
-        row = rows[each.key] if each.key in rows else before.get(each.key)
-        name = each.handler.__name__
+        key, handler = each.key, each.handler
+        row = rows[key] if key in rows else before.get(key)
         started = perf_counter()
         try:
-            after = each.handler(row, each.data, each.event)
-            rows[each.key] = None if after is None else projection.checked(each.key, after)
+            after = handler(row, each.data, each.event)
+            rows[key] = None if after is None else projection.checked(key, after)
         except Exception as error:  # noqa: BLE001 (handlers are somebody else's code)
-            return Folded(rows, timings, Fault(each.event, name, error))
+            return Folded(rows, timings, Fault(each.event, handler.__name__, error))
         finally:
-            timings.append((name, perf_counter() - started))
+            timings[handler.__name__].append(perf_counter() - started)
     return Folded(rows, timings, None)
