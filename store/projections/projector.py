@@ -30,6 +30,7 @@ from store.projection import Key, Projection, Row
 from store.projections.checkpoints import Checkpoint, Checkpoints, Target
 from store.projections.failures import Failures
 from store.projections.folding import Fault, folded, taken
+from store.projections.remembering import Remembered
 from store.reader import EventReader
 from store.records import Event, FeedFilter
 
@@ -39,8 +40,8 @@ _log = logging.getLogger(__name__)
 
 OnPoison: TypeAlias = Literal["stop", "skip"]
 """Whether a projection waits at an event that it cannot take, or goes on without it."""
-Timed: TypeAlias = Callable[[Sequence[tuple[str, float]]], None]
-"""Hears for how many seconds which handlers ran."""
+Timed: TypeAlias = Callable[[Mapping[str, Sequence[float]]], None]
+"""Hears, by their names, for how many seconds handlers ran each time."""
 
 BATCH = 1_000
 """Events that are taken at once."""
@@ -108,6 +109,7 @@ class Projector:
         self._failures = Failures(database)
         self._bound = SafeBound(database)
         self._where = _filter(domains, projection)
+        self._remembered = Remembered()
         self._left: tuple[int, int] | None = None
         # Up to here each event is a batch of its own: one of them the database does not take.
         self._single_until = 0
@@ -125,6 +127,7 @@ class Projector:
         checkpoint = self._checkpoint(within)
         at = checkpoint.generation, checkpoint.position
         if self._left not in {None, at}:
+            self._remembered.forget()
             self._left = at
             return Projected(position=checkpoint.position, stands_by=True)
         self._left = at
@@ -230,11 +233,13 @@ class Projector:
             return self._poisoned(checkpoint, fault)
         return Projected(events=len(events), rows=len(done.rows), position=end, is_behind=True)
 
-    def _rows(self, keys: Collection[Key], within: Connection | None) -> Mapping[Key, Row]:
-        if not keys:
-            return {}
+    def _rows(self, keys: Collection[Key], within: Connection | None) -> Mapping[Key, Row | None]:
+        known = self._remembered.of(keys)
+        unknown = [key for key in keys if key not in known]
+        if not unknown:
+            return known
         with nullcontext(within) if within else self._database.connect() as connection:
-            return find(connection, self._table, keys)
+            return {**known, **find(connection, self._table, unknown)}
 
     def _write(
         self,
@@ -260,6 +265,7 @@ class Projector:
             raise _Refused(cause) from error
         self._may_wait = False
         self._left = checkpoint.generation, reached
+        self._remembered.note(rows)
         return True
 
     def _poisoned(self, checkpoint: Checkpoint, fault: Fault) -> Projected:
