@@ -17,6 +17,7 @@ from store.errors import (
     RebuildInterrupted,
 )
 from store.projections import Projector, building, rebuilding
+from store.projections.checkpoints import Checkpoints
 from store.projections.comparing import Difference
 from tests.servers import PostgresServer
 from tests.totals import Added, Total, add
@@ -373,10 +374,20 @@ def test_a_reader_that_ends_lets_the_new_table_in(
         store.projections.build_missing()
         put(store, "a", 1)
         catch_up(store)
+        put(store, "a", 2)
+        lock = Checkpoints.lock
+
+        def moved(self: Checkpoints, connection: Any, projection: str, target: Any) -> Any:
+            if target == "live":
+                catch_up(store)  # there is something left for the last moment
+            return lock(self, connection, projection, target)
+
+        monkeypatch.setattr(Checkpoints, "lock", moved)
         with store.database.transaction() as reader:
             reader.execute(text("SELECT * FROM sums"))
             monkeypatch.setattr("time.sleep", lambda _: reader.rollback())
-            assert store.projections.rebuild("sums").position == 1
+            assert store.projections.rebuild("sums").position == 2
+        assert rows(store) == {"a": 3}
 
 
 def test_rights_are_kept_on_postgresql(postgres_server: PostgresServer, postgres_url: str) -> None:
