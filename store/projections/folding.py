@@ -7,10 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.domain import Domains
-from store.errors import UnknownEventType
+from store.domain import Aggregate, Domains
 from store.projection import Key, Projection, Row, RowHandler
-from store.records import Event
+from store.records import Event, FeedFilter
 
 
 class Fault(Struct, frozen=True):
@@ -41,30 +40,52 @@ class Folded(Struct, frozen=True):
     fault: Fault | None
 
 
-def taken(
-    projection: Projection, domains: Domains, events: Sequence[Event]
-) -> tuple[Sequence[Taken], Fault | None]:
-    """Those of the events that the projection handles, up to one that cannot be read."""
-    found: list[Taken] = []
-    for event in events:
-        aggregate = domains.aggregate(event.aggregate_type)
-        if aggregate is None:
-            continue
-        try:
-            data = aggregate.decode(event.event_type, event.raw_data, event.event_version)
-        except UnknownEventType:
-            continue  # nor does any handler know it
-        except Exception as error:  # noqa: BLE001 (upcasters are somebody else's code)
-            return found, Fault(event, None, error)
-        handler = projection.handlers.get(type(data))
-        if handler is None:
-            continue
-        try:
-            key = projection.key(data, event)
-        except Exception as error:  # noqa: BLE001 (so is the key)
-            return found, Fault(event, handler.__name__, error)
-        found.append(Taken(event, data, handler, key))
-    return found, None
+class Intake:
+    """Which events a projection takes, and as what: others need not even be readable."""
+
+    def __init__(self, projection: Projection, domains: Domains) -> None:
+        self._projection = projection
+        stored = {each: _stored_types(each, projection) for each in domains.aggregates}
+        self._wanted = {
+            (each.aggregate_type, event_type): each.decode
+            for each, event_types in stored.items()
+            for event_type in event_types
+        }
+
+    @property
+    def where(self) -> FeedFilter:
+        """What has to be read of the feed: not what is of other aggregates, where there is one."""
+        kinds = {aggregate_type for aggregate_type, _ in self._wanted}
+        return FeedFilter(aggregate_type=kinds.pop() if len(kinds) == 1 else None)
+
+    def taken(self, events: Sequence[Event]) -> tuple[Sequence[Taken], Fault | None]:
+        """Those of the events that the projection handles, up to one that cannot be read."""
+        found: list[Taken] = []
+        for event in events:
+            decode = self._wanted.get((event.aggregate_type, event.event_type))
+            if decode is None:
+                continue
+            name = None
+            try:
+                data = decode(event.event_type, event.raw_data, event.event_version)
+                handler = self._projection.handlers.get(type(data))
+                if handler is not None:
+                    name = handler.__name__
+                    found.append(Taken(event, data, handler, self._projection.key(data, event)))
+            except Exception as error:  # noqa: BLE001 (upcasters and keys are somebody else's code)
+                return found, Fault(event, name, error)
+        return found, None
+
+
+def _stored_types(aggregate: Aggregate[Any], projection: Projection) -> set[str]:
+    """What events that the projection handles are called where they are stored, then and now."""
+    names = {event.__name__ for event in aggregate.events if event in projection.handlers}
+    upcasting = aggregate.upcasting
+    return names | {
+        name
+        for name, version in upcasting.sources
+        if upcasting.path(name, version)[-1].target[0] in names
+    }
 
 
 def folded(

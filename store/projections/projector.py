@@ -29,10 +29,10 @@ from store.errors import (
 from store.projection import Key, Projection, Row
 from store.projections.checkpoints import Checkpoint, Checkpoints, Target
 from store.projections.failures import Failures
-from store.projections.folding import Fault, folded, taken
+from store.projections.folding import Fault, Intake, folded
 from store.projections.remembering import Remembered
 from store.reader import EventReader
-from store.records import Event, FeedFilter
+from store.records import Event
 
 __all__ = ["OnPoison", "Projected", "Projector"]
 
@@ -98,7 +98,6 @@ class Projector:
     ) -> None:
         self.projection = projection
         self._database = database
-        self._domains = domains
         self._target: Target = target
         self._table = table_of(projection, target)
         self._on_poison: OnPoison = on_poison
@@ -108,7 +107,8 @@ class Projector:
         self._checkpoints = Checkpoints(database)
         self._failures = Failures(database)
         self._bound = SafeBound(database)
-        self._where = _filter(domains, projection)
+        self._intake = Intake(projection, domains)
+        self._where = self._intake.where
         self._remembered = Remembered()
         self._left: tuple[int, int] | None = None
         # Up to here each event is a batch of its own: one of them the database does not take.
@@ -208,7 +208,7 @@ class Projector:
     def _take(
         self, checkpoint: Checkpoint, events: Sequence[Event], end: int, within: Connection | None
     ) -> Projected:
-        wanted, unread = taken(self.projection, self._domains, events)
+        wanted, unread = self._intake.taken(events)
         done = folded(self.projection, wanted, self._rows({each.key for each in wanted}, within))
         self._timed(done.timings)
         fault = done.fault or unread
@@ -296,16 +296,6 @@ class Projector:
 def table_of(projection: Projection, target: Target) -> Table:
     """The table of a projection that is read, or the one built beside it."""
     return projection.table if target == "live" else beside(projection.table, f"__{target}")
-
-
-def _filter(domains: Domains, projection: Projection) -> FeedFilter:
-    """What has to be read of the feed: not what is of other aggregates, where there is one."""
-    kinds = {
-        aggregate.aggregate_type
-        for aggregate in domains.aggregates
-        if projection.handlers.keys() & set(aggregate.events)
-    }
-    return FeedFilter(aggregate_type=kinds.pop() if len(kinds) == 1 else None)
 
 
 def _fault_of_rows(error: Exception) -> Exception | None:

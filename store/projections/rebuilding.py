@@ -24,7 +24,7 @@ from store.projections.building import Builder, Progress, abandon, begin
 from store.projections.checkpoints import Checkpoint, Checkpoints, Target
 from store.projections.comparing import Compared, Difference, compared
 from store.projections.failures import Failures
-from store.projections.folding import taken
+from store.projections.folding import Intake
 from store.projections.projector import table_of
 from store.reader import EventReader
 from store.records import Event
@@ -190,24 +190,23 @@ def _touching(
     until: int,
 ) -> dict[Key, Event]:
     """The last event, up to a position, that changed the row of each key."""
-    reader = EventReader(database, name="")
+    reader, intake = EventReader(database, name=""), Intake(projection, domains)
     if not projection.is_by_aggregate:
-        return _last(projection, domains, reader.feed(before=until + 1, backward=True), set(keys))
+        feed = reader.feed(before=until + 1, where=intake.where, backward=True)
+        return _last(intake, feed, set(keys))
     found: dict[Key, Event] = {}
     for key in keys:
         history = reader.events(key[0], backward=True)
         earlier = (event for event in history if event.position <= until)
-        found |= _last(projection, domains, earlier, {key})
+        found |= _last(intake, earlier, {key})
     return found
 
 
-def _last(
-    projection: Projection, domains: Domains, events: Iterable[Event], wanted: set[Key]
-) -> dict[Key, Event]:
+def _last(intake: Intake, events: Iterable[Event], wanted: set[Key]) -> dict[Key, Event]:
     """The first of the events for each key; no more are read than have to be."""
     found: dict[Key, Event] = {}
     for event in events if wanted else ():
-        for each in taken(projection, domains, [event])[0]:
+        for each in intake.taken([event])[0]:
             if each.key in wanted:
                 found.setdefault(each.key, event)
         if len(found) == len(wanted):

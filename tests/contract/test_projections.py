@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec import Struct
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -49,6 +50,11 @@ from users import domain as users_domain
 from users.commands import ChangeEmail, CreateUser, LockAccount, RecordFailedLogin, RecordLogin
 from users.read_model import user_read_model, users
 from users.state import User
+
+
+class Moved(Struct, frozen=True):
+    to: int
+
 
 AT = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 
@@ -315,6 +321,23 @@ def test_it_goes_on_by_itself_once_the_event_can_be_taken(
         [standing] = store.projections.standing()
         assert (standing.state, standing.failure) == ("up to date", None)
         assert standing.code_changed
+
+
+def test_events_that_no_handler_takes_need_not_be_read(store_url: str) -> None:
+    """Neither those of other aggregates, nor those of types that none of its handlers has."""
+    other: Aggregate[Any] = Aggregate("other", initial=Total(), events=[Moved], apply=add)
+    total: Aggregate[Any] = Aggregate("total", initial=Total(), events=[Added, Moved], apply=add)
+    kept = Projection("totals", table=totals_table(), handlers={Added: note_total})
+    domain = Domain("totals", aggregates=[total, other], projections=[kept])
+    with Hindsight(store_url, domain=domain) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        for kind, name in (("other", "o"), ("total", "a")):
+            store.append(kind, name, [NewEvent("Moved", {"to": {}})], expected=any_())
+            store.append(kind, name, [NewEvent("Gone", {})], expected=any_())
+        put(store, "a", 2)
+        caught_up(store.projections.projector("totals"))
+        assert store.read_model("totals").get("a") == {"id": "a", "total": 3}
 
 
 def test_what_newer_code_passed_is_waited_for_no_longer(totals: Hindsight, store_url: str) -> None:
