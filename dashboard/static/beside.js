@@ -28,7 +28,9 @@ export class Beside {
   }
 
   fail(key, message) {
-    Object.assign(this, { drawn: undefined, found: null });
+    const said = `${key}\n${message}`;
+    if (this.drawn === said) return;
+    Object.assign(this, { drawn: said, found: null });
     this.element.hidden = false;
     show(this.element, this.#heading(key), alertBox(message));
   }

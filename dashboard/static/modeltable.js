@@ -4,7 +4,7 @@ import { alertBox, button, h, link, number, plural, show } from "./dom.js";
 import { stamp, zoned } from "./moments.js";
 import { address, current, go } from "./view.js";
 
-const LEAST = { text: 150, number: 84, boolean: 84, time: 184, id: 290, other: 150 };
+const LEAST = { text: 180, number: 84, boolean: 84, time: 184, id: 290, other: 150 };
 const WIDEST_NAME = 240;
 const CHARACTER = 7.2;
 const ROOM = 38;
@@ -38,7 +38,7 @@ export class ModelTable {
     show(this.head);
     show(this.body);
     this.table.hidden = true;
-    show(this.note, alertBox(message));
+    if (this.note.textContent !== message) show(this.note, alertBox(message));
     this.#drawPager();
   }
 
@@ -114,6 +114,7 @@ export class ModelTable {
   #drawPager() {
     const { found, view } = this;
     const paged = Boolean(view.after || view.before);
+    this.pager.hidden = !found && !paged;
     const turn = (place, label, icon, rest) => button(label, { icon, disabled: !place, onclick: () => this.change(rest) });
     const more = found?.next;
     const first = !paged && more ? `The first ${number(found.shown)} rows` : plural(found?.rows.length ?? 0, "row");

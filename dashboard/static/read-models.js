@@ -14,6 +14,7 @@ const POLL = 2000;
 const SECOND = 1000;
 // Rows are asked for again at most so much of the time.
 const SHARE = 10;
+const TABLELESS = new Set(["ProjectionNotBuilt", "ProjectionOutdated"]);
 const ASKED = ["projection", "where", "sort", "order", "after", "before"];
 
 export const { prepare, mount } = onlyOne(() => new ReadModels(), "timeline.css", "monitoring.css", "read-models.css");
@@ -34,7 +35,8 @@ class ReadModels extends Page {
     this.table = new ModelTable({ change, choose: (row) => go({ ...current(), row }) });
     this.beside = new Beside({ close: () => this.#close() });
     this.columns = h("div", { class: "columns" }, this.table.element, this.beside.element);
-    this.content = h("div", { class: "monitored" }, this.standing.element, h("section", { "aria-label": "Rows", class: "panel" }, this.filters.element, this.columns));
+    this.panel = h("section", { "aria-label": "Rows", class: "panel" }, this.filters.element, this.columns);
+    this.content = h("div", { class: "monitored" }, this.standing.element, this.panel);
     this.content.hidden = true;
     show(this.main, h("div", { class: "state" }, this.fresh, this.problem), this.content);
     this.main.addEventListener("keydown", (event) => event.key === "Escape" && this.view.row && !event.defaultPrevented && this.#close());
@@ -139,10 +141,13 @@ class ReadModels extends Page {
     try {
       const found = await this.#rows.run((signal) => load("rows", params, signal));
       if (!found) return;
+      this.panel.hidden = false;
       this.filters.learn(found.columns);
       this.table.update(found, this.view);
     } catch (error) {
       this.rowsOf = undefined;
+      // How it stands says so, and what to do.
+      this.panel.hidden = TABLELESS.has(error.kind);
       this.table.fail(told(error), this.view);
     }
     this.main.classList.remove("changing");
@@ -194,7 +199,7 @@ class ReadModels extends Page {
     const now = this.#now();
     const chosen = this.#chosen;
     const age = span(Math.max(Math.floor((now - found.now) / 1e6), 0) * 1e6);
-    const what = chosen ? `${chosen.name} keeps the table ${chosen.table} of ${found.name}` : found.name;
+    const what = chosen ? `${chosen.name} keeps the table ${chosen.table}` : found.name;
     const text = this.failed ? `This picture is ${age} old.` : `${what}, ${this.#live ? "as it is now" : `not live: ${age} old`}.`;
     if (this.fresh.textContent !== text) show(this.fresh, text);
     this.fresh.classList.toggle("old", this.failed || !this.#live);

@@ -115,9 +115,9 @@ function figures(standing, watermark, now) {
   const wrong = state !== "up to date" && state !== "behind";
   return [
     ["State", state, moved === null ? "never moved" : `moved ${ago(Math.max(now - moved, 0))}`, wrong ? "warned" : null],
-    ["Version", built === null ? NONE : number(built), built === version ? "as this code has" : `this code has ${number(version)}`, built === version ? null : "warned"],
+    ["Version", built === null ? NONE : number(built), built === version ? "as this code has" : `this code has ${number(version)}`, built === null || built === version ? null : "warned"],
     ["Position", position === null ? NONE : number(position), `followers may read to ${number(watermark.position)}`],
-    ["Lag", `${plural(lag.events, "event")}${lag.is_bounded ? "+" : ""}`, lag.events ? `the oldest is ${span(Math.round(lag.seconds * 1000) * 1000)} old` : "has all that is committed"],
+    ["Lag", `${plural(lag.events, "event")}${lag.is_bounded ? "+" : ""}`, lag.events ? `the oldest is ${span(Math.round(lag.seconds * 1000) * 1000)} old` : "nothing to be taken"],
     held(watermark, now),
     ["Left out", number(skipped), skipped ? "could not be taken" : "no event", skipped ? "warned" : null],
     ["Last check", checked === null ? "never" : ago(Math.max(now - checked, 0)), checkedAs(checked, drift), drift ? "warned" : null],

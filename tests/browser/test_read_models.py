@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import BrowserContext, Locator, Page, expect
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from store import Hindsight, NewEvent, any_
 from store.errors import ProjectionFailed
+from store.tables import moment_text
 from store.work import project_due
 from tests.browser.conftest import Serve
 from tests.browser.test_app_shell import OVERFLOWING, WCAG
+from tests.read_models import several
+from tests.totals import put
 from users import domain
 from users.commands import ChangeEmail, CreateUser, RecordFailedLogin, RecordLogin
 from users.read_model import user_read_model
@@ -286,6 +289,24 @@ def test_an_open_transaction_is_told(page: Page, serve: Serve, postgres_url: str
         expect(figure(page, "Watermark")).to_contain_text("not held")
 
 
+def test_who_is_kept_by_nobody_is_told_to_run_a_worker(
+    page: Page, serve: Serve, sqlite_url: str
+) -> None:
+    past = datetime.now(UTC) - timedelta(minutes=5)
+    with Hindsight(sqlite_url, domain=domain, clock=lambda: past) as store:
+        store.projections.build_missing()
+        store.execute("ada", created("ada"))
+    address = f"{serve(sqlite_url, domain=USERS)}/read-models"
+    page.goto(address)
+    expect(figure(page, "Lag")).to_contain_text("5 min")
+    expect(page.get_by_role("alert")).to_have_count(0)  # the table has moved just now
+    with Hindsight(sqlite_url) as store, store.database.transaction() as connection:
+        connection.execute(
+            text("UPDATE checkpoints SET moved_at = :past"), {"past": moment_text(past)}
+        )
+    expect(page.get_by_role("alert")).to_contain_text("hindsight work")
+
+
 @pytest.mark.parametrize(
     ("query", "told"),
     [
@@ -304,6 +325,72 @@ def test_what_cannot_be_asked_is_one_line(page: Page, address: str, query: str, 
     expect(alert).to_have_count(1)
     expect(alert).to_contain_text(told)
     expect(page.get_by_text("Traceback")).to_have_count(0)
+
+
+def test_one_of_several_is_picked_and_may_have_keys_of_its_own(
+    page: Page, serve: Serve, sqlite_url: str
+) -> None:
+    with Hindsight(sqlite_url, domain=several) as store:
+        store.projections.build_missing()
+        put(store, 4, 5, 5)
+        for name in store.projections.declared:
+            project_due(store.projections.projector(name))
+    page.goto(f"{serve(sqlite_url, domain='tests.read_models:several')}/read-models")
+    names(page, "a")
+    page.get_by_label("Projection").select_option("numbers")
+    names(page, "4", "5")
+    expect(page).to_have_url(re.compile(r"\?projection=numbers$"))
+    row(page, "5").click()
+    expect(beside(page)).to_contain_text("No single aggregate is behind this row")
+    expect(field(page, "times").locator("td")).to_have_text(["2"])
+    narrow(page, "times", "=", "2")
+    names(page, "5")
+    page.reload()
+    names(page, "5")
+    expect(page.get_by_label("Projection")).to_have_value("numbers")
+    expect(beside(page)).to_contain_text("No single aggregate is behind this row")
+
+
+def test_code_of_another_version_is_told_with_what_to_run(
+    page: Page, address: str, people: Hindsight
+) -> None:
+    with people.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE checkpoints SET version = 0")
+    page.goto(address)
+    expect(figure(page, "State")).to_contain_text("outdated")
+    expect(figure(page, "Version")).to_contain_text("this code has 1")
+    expect(page.get_by_role("alert")).to_contain_text("hindsight projections rebuild users")
+    names(page, "ada", "bob", "eve", "mallory")
+
+
+def test_what_is_under_way_and_what_was_left_out_is_told(
+    page: Page, address: str, people: Hindsight
+) -> None:
+    with people.database.transaction() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO checkpoints (projection, target, version, fingerprint, generation,"
+            " position, goal, moved_at, moved_by) SELECT projection, 'rebuild', version,"
+            " fingerprint, 9, 2, 8, moved_at, moved_by FROM checkpoints"
+        )
+        connection.exec_driver_sql(
+            "UPDATE checkpoints SET drift = 2, checked_at = moved_at WHERE target = 'live'"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO projection_failures (projection, position, aggregate_id, version,"
+            " event_type, handler, error, failed_at, skipped) SELECT projection, 6, 'bob', 2,"
+            " 'LoginFailed', 'login_failed', 'Traceback: ValueError: no', moved_at, TRUE"
+            " FROM checkpoints WHERE target = 'live'"
+        )
+    page.goto(f"{address}?row=bob")
+    expect(page.get_by_text("Being rebuilt: position 2 of 8, 25%")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="Being rebuilt")).to_have_attribute("value", "0.25")
+    expect(figure(page, "Last check")).to_contain_text("2 rows differed")
+    expect(page.get_by_role("alert")).to_contain_text("hindsight projections rebuild users")
+    page.get_by_text("1 event was left out").click()
+    left_out = page.locator(".left-out")
+    expect(left_out).to_contain_text("LoginFailed of bob version 2")
+    expect(left_out).to_contain_text("ValueError: no")
+    expect(beside(page)).to_contain_text("The projection left out version 2")
 
 
 def test_what_takes_too_long_is_one_line(page: Page, address: str) -> None:

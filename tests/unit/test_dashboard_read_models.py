@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text, update
+from sqlalchemy import Column, Text, update
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from dashboard import resources, routes
-from store import Domain, Hindsight, NewEvent, Projection, any_
+from store import Domain, Hindsight, NewEvent, any_
 from store.domain import Domains
 from store.errors import ProjectionFailed
 from store.sources.ndjson import NdjsonSource
 from store.work import project_due
+from tests.read_models import by_number, sums
 from tests.totals import Added, Total, numbers, put
 from users import domain as users_domain
 from users.commands import ChangeEmail, CreateUser, RecordFailedLogin
@@ -25,50 +26,6 @@ from users.read_model import user_read_model
 AT = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 
 Ask = Callable[..., Any]
-
-
-def sums(version: int = 1, *more: Any, **options: Any) -> Domain:
-    """A domain whose read model waits at 7."""
-
-    def note_sum(row: Any, added: Added, event: Any) -> dict[str, Any]:
-        if added.number == 7:
-            raise ValueError("unlucky")
-        total = (row["total"] if row else 0) + added.number
-        return {"id": event.aggregate_id, "total": total} | {each.name: None for each in more}
-
-    columns = [Column("id", Text, primary_key=True), Column("total", Integer), *more]
-    projection = Projection(
-        "sums",
-        table=Table("sums", MetaData(), *columns),
-        handlers={Added: note_sum},
-        version=version,
-        **options,
-    )
-    return Domain("sums", aggregates=list(numbers().aggregates), projections=[projection])
-
-
-def by_number() -> Domain:
-    """A domain whose rows are by number and half."""
-
-    def count(row: Any, added: Added, event: Any) -> dict[str, Any]:
-        del event
-        found = row or {"number": added.number, "half": str(added.number // 2), "times": 0}
-        return found | {"times": found["times"] + 1}
-
-    table = Table(
-        "numbers",
-        MetaData(),
-        Column("number", Integer, primary_key=True),
-        Column("half", Text, primary_key=True),
-        Column("times", Integer),
-    )
-    projection = Projection(
-        "numbers",
-        table=table,
-        handlers={Added: count},
-        key=lambda added, _: (added.number, str(added.number // 2)),
-    )
-    return Domain("numbers", aggregates=list(numbers().aggregates), projections=[projection])
 
 
 @pytest.fixture

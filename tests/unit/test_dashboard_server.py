@@ -1,5 +1,6 @@
 """The server: who may reach it, what it answers, how it says no."""
 
+import json
 import os
 import re
 import socket
@@ -7,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from starlette.testclient import TestClient
 
 from dashboard.app import create_app
 from dashboard.server import CannotServe, is_loopback, listen, serve
+from store import migrate
 from store.sources.ndjson import NdjsonSource
 
 
@@ -45,7 +48,7 @@ def test_the_policy_lets_no_foreign_script_run(client: TestClient) -> None:
     assert "frame-ancestors 'none'" in policy
 
 
-@pytest.mark.parametrize("name", ["timeline", "monitoring"])
+@pytest.mark.parametrize("name", ["timeline", "monitoring", "read-models"])
 def test_a_page_s_scripts_start_beside_streamlit_s(client: TestClient, name: str) -> None:
     page = client.get(f"/{name}?aggregate=x")
     assert page.headers["content-type"].startswith("text/html")
@@ -110,6 +113,24 @@ def test_a_domain_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: users:domian: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_store_is_read_by_the_domain_that_is_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    migrate(url)
+    command = [sys.executable, "-m", "dashboard", "--source", url, "--port", "0"]
+    environment = os.environ | {"EVENT_STORE_DOMAIN": "tests.read_models:several"}
+    with subprocess.Popen(
+        [*command, "--domain", "users:domain"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found
+        with urlopen(f"{found[0]}/documents/projections") as answer:  # noqa: S310 (our own)
+            standings = json.load(answer)["projections"]
+        process.terminate()
+    assert [each["name"] for each in standings] == ["users"]
 
 
 def test_no_part_of_an_answer_waits_for_an_acknowledgement() -> None:
