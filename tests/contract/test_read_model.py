@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from store import Aggregate, Domain, Event, Hindsight, Moment, Projection, Row
-from store.errors import InvalidQuestion
+from store.errors import InvalidQuestion, ProjectionOutdated
 from store.projections import Filter, ReadModel
 from store.projections.read_model import Operator
 from store.projections.values import parsed
@@ -60,7 +60,7 @@ def unused(row: Row | None, added: Added, event: Event) -> Row | None:
     return None
 
 
-def asking(store_url: str, table: Table) -> Hindsight:
+def asking(store_url: str, table: Table, version: int = 1) -> Hindsight:
     """A store with that table as a read model."""
     total: Aggregate[Any] = Aggregate("total", initial=Total(), events=[Added], apply=add)
     projection = Projection(
@@ -68,6 +68,7 @@ def asking(store_url: str, table: Table) -> Hindsight:
         table=table,
         handlers={Added: unused},
         key=lambda _, event: (event.aggregate_id, 1),
+        version=version,
     )
     store = Hindsight(
         store_url, domain=Domain("d", aggregates=[total], projections=[projection]), metrics=False
@@ -405,3 +406,16 @@ def test_a_filter_that_makes_no_sense_is_told(model: ReadModel, given: Filter, t
 def test_a_page_has_a_size(model: ReadModel, limit: int) -> None:
     with pytest.raises(InvalidQuestion, match=f"^limit: {limit} is not a number from 1 to 10,000"):
         model.query(limit=limit)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_column_that_a_newer_table_will_have_is_told(store_url: str) -> None:
+    """Code of the next version, before the rebuild."""
+    newer = things.to_metadata(MetaData())
+    newer.append_column(Column("size", Text))
+    with asking(store_url, newer, version=2) as after:
+        model = after.read_model("things")
+        told = "its table is version 1, this code has version 2; run: hindsight projections rebuild"
+        for ask in (model.query, lambda: model.get("a", 1)):
+            with pytest.raises(ProjectionOutdated, match=told):
+                ask()
