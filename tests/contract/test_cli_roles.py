@@ -20,7 +20,10 @@ from store.metric_history import Window
 from store.metrics import Metrics
 from store.outbox.inbox import Inbox
 from store.verification import verify
+from tests import sums
 from tests.servers import PostgresServer
+from tests.sums import project, put
+from users import domain as users_domain
 from users.commands import ChangeEmail, CreateUser
 
 CREATED = NewEvent("Created", {})
@@ -201,3 +204,22 @@ def test_a_role_that_may_not_write_them_down_works_all_the_same(
         assert len(service.conflicts.newest()) == 2
     assert caplog.text.count("conflicts are written down later: permission denied") == 1
     assert caplog.text.count("metrics are written down later: permission denied") == 1
+
+
+def test_the_role_keeps_read_models_and_makes_none(role: str, postgres_url: str) -> None:
+    with Hindsight(postgres_url, domain=sums.domain) as owner:
+        owner.projections.build_missing()
+    url = postgres_url.replace("postgres@", f"{quote(role)}@")
+    with Hindsight(url, domain=sums.domain) as service:
+        put(service, "a", 1, 2)
+        project(service)
+        row = service.read_model("sums").get("a")
+        assert row is not None
+        assert row["total"] == 3
+        for make in (service.projections.check, service.projections.rebuild):
+            with pytest.raises(AccessDenied, match="permission denied"):
+                make("sums")
+    with Hindsight(url, domain=users_domain) as service:
+        told = "who owns the store can: hindsight migrate --domain"
+        with pytest.raises(AccessDenied, match=told):
+            service.projections.build_missing()

@@ -141,6 +141,33 @@ def test_what_is_appended_comes_to_handlers_as_the_page_says(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_read_models_follow_as_the_page_says(tmp_path: Path) -> None:
+    text = page("read-models.md")
+    files = _FILE.findall(text)
+    assert [name for name, _ in files] == [
+        *("library.py", "lend.py", "ask.py", "by_hand.py", "library2.py"),
+    ]
+    for name, content in files:
+        (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 14
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
+        assert done.stdout == each.printed
+        found = each.printed.startswith(("differing", "error: projection"))
+        assert done.returncode == (1 if found and "rebuild books" not in each.line else 0)
+    [code] = set(_PYTHON.findall(text)) - {content for _, content in files}
+    exported = dict(typed[0].exported) | {"EVENT_STORE_URL": "sqlite:///other.db"}
+    run(tmp_path, "hindsight", "migrate", **exported)
+    command = [sys.executable, "-m", "store", "work"]
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | exported) as worker:
+        try:
+            assert run(tmp_path, "python", "-c", code, **exported).stdout == "ada\n"
+        finally:
+            worker.terminate()
+
+
+@pytest.mark.slow
 def test_a_question_is_answered_as_the_page_says(tmp_path: Path) -> None:
     text = page("bisect.md")
     [(name, content)] = _FILE.findall(text)
