@@ -23,7 +23,7 @@ from store.errors import (
 )
 from store.projection import Key, Projection, Row
 from store.projections.checkpoints import Checkpoint, Checkpoints
-from store.projections.values import bound, kind_of, parsed, spelled
+from store.projections.values import bound, kind_of, parsed, require_text, spelled
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "^"]
 
@@ -138,7 +138,8 @@ class ReadModel:
         rows that were there all along come once, whatever is written meanwhile.
 
         Raises:
-            InvalidQuestion: there is no such column, or the value cannot be one of it.
+            InvalidQuestion: there is no such column, the value cannot be one of it, or `after`
+                or `before` is not where such a page ended.
             ProjectionNotBuilt, ProjectionOutdated: there is no such table of this code.
         """
         if not 1 <= limit <= LARGEST_PAGE:
@@ -229,8 +230,7 @@ class ReadModel:
         if sort is None:
             return self._key
         first = self.column(sort)
-        if kind_of(first) == "other":
-            raise InvalidQuestion(f"sort: {sort} has no order")
+        require_text(first)  # cursors spell values
         return [first, *(column for column in self._key if column is not first)]
 
     def _condition(self, given: Filter) -> ColumnElement[bool]:

@@ -27,12 +27,10 @@ def parsed(column: Column[Any], text: str) -> Any:
     Raises:
         InvalidQuestion: it stands for none.
     """
+    require_text(column)
     wanted = type_of(column)
-    parse = _PARSERS.get(wanted)
-    if parse is None:
-        raise InvalidQuestion(f"{column.name}: its values cannot be asked for")
     try:
-        value = parse(text)
+        value = _PARSERS[wanted](text)
     except (ValueError, KeyError, InvalidOperation, OverflowError) as error:
         raise InvalidQuestion(f"{column.name}: {_shown(text)} is no {_NAMES[wanted]}") from error
     if not _is_in_range(value):
@@ -54,6 +52,16 @@ def spelled(value: Any) -> str | None:
 def kind_of(column: Column[Any]) -> Kind:
     """What the column has."""
     return _KINDS.get(type_of(column), "other")
+
+
+def require_text(column: Column[Any]) -> None:
+    """Refuse a column whose values no text stands for.
+
+    Raises:
+        InvalidQuestion: it is one.
+    """
+    if type_of(column) not in _PARSERS:
+        raise InvalidQuestion(f"{column.name}: its values cannot be asked for")
 
 
 def bound(column: Column[Any], value: Any) -> ColumnElement[Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Date,
+    DateTime,
     Float,
     Integer,
     LargeBinary,
@@ -51,6 +52,11 @@ things = Table(
     Column("share", Float),
     Column("fits", Boolean),
     Column("seen", Moment),
+    Column("price", Numeric(10, 2)),
+    Column("owner", Uuid),
+    Column("day", Date),
+    Column("hour", Time),
+    Column("noted", DateTime),
     Column("rank", Integer, nullable=False),
 )
 
@@ -105,6 +111,12 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
     "share": st.none() | st.sampled_from([-1.5, 0.0, 0.1, 1e300]),
     "fits": st.none() | st.booleans(),
     "seen": st.none() | st.integers(-2, 2).map(lambda n: AT + timedelta(microseconds=n)),
+    "price": st.none()
+    | st.sampled_from([Decimal("-1.10"), Decimal("0.00"), Decimal("99999999.99")]),
+    "owner": st.none() | st.integers(0, 3).map(lambda n: UUID(int=n << 120)),
+    "day": st.none() | st.dates(date(2026, 11, 27), date(2026, 11, 29)),
+    "hour": st.none() | st.sampled_from([time(0, 0), time(9, 30, 0, 1), time(23, 59, 59, 999_999)]),
+    "noted": st.none() | st.integers(0, 4).map(lambda n: AT.replace(tzinfo=None, microsecond=n)),
     "rank": st.integers(0, 2),
 }
 ROWS = st.lists(st.fixed_dictionaries(dict(VALUES)), max_size=12).map(
@@ -145,7 +157,7 @@ def place(row: Row, sort: str | None) -> tuple[Any, ...]:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     rows=ROWS,
@@ -400,6 +412,13 @@ def test_a_cursor_of_another_order_is_told(store: Hindsight, model: ReadModel) -
 def test_a_filter_that_makes_no_sense_is_told(model: ReadModel, given: Filter, told: str) -> None:
     with pytest.raises(InvalidQuestion, match=f"^{told}"):
         model.query(given)
+
+
+def test_an_order_that_no_second_page_could_follow_is_refused_on_the_first(store_url: str) -> None:
+    with asking(store_url, every) as store:
+        told = "^blob: its values cannot be asked for$"
+        with pytest.raises(InvalidQuestion, match=told):
+            store.read_model("every").query(sort="blob")
 
 
 @pytest.mark.parametrize("limit", [0, -1, 10_001])
