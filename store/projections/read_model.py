@@ -9,7 +9,18 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, or_, select, true
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.exc import DataError
 
 from store.database import Database
@@ -92,11 +103,13 @@ class ReadModel:
         Raises:
             ProjectionNotBuilt, ProjectionOutdated: there is no such table of this code.
         """
-        with self._explained(), self._database.snapshot() as connection:
-            checkpoint = Checkpoints(self._database).read(self.projection.name, within=connection)
-            if checkpoint is None:
-                raise ProjectionNotBuilt(projection=self.projection.name)
-            found = list(find(connection, self.table, [key]).values())
+        while True:
+            with self._explained(), self._database.snapshot() as connection:
+                checkpoint = self._checkpoint(connection)
+                found = list(find(connection, self.table, [key]).values())
+            # A snapshot has the rows as they were, but not which table they are in.
+            if self._checkpoint().generation == checkpoint.generation:
+                break
         row = dict(zip(self._names, found[0].values(), strict=True)) if found else None
         return Seen(row=row, checkpoint=checkpoint)
 
@@ -106,17 +119,13 @@ class ReadModel:
         Raises:
             InvalidQuestion: there is no such column, or the value cannot be one of it.
         """
-        ways = list(_WRITTEN.finditer(written))
-        names = [written[: way.start()] for way in ways]
-        way, name = next(
-            (each for each in zip(ways, names, strict=True) if each[1] in self.table.columns),
-            (None, next(iter(names), None)),
-        )
-        column = None if name is None else self.column(name)
-        if way is None or column is None:
+        ways = [(written[: way.start()], way) for way in _WRITTEN.finditer(written)]
+        if not ways:
             raise InvalidQuestion(
                 f"{written!r}: write COLUMN=VALUE, or one of != < <= > >= ^ for the ="
             )
+        name, way = next((each for each in ways if each[0] in self.table.columns), ways[0])
+        column = self.column(name)
         if way[0].startswith(" is"):
             return Filter(column.name, "=" if way[0] == " is null" else "!=", None)
         return Filter(column.name, _OPERATORS[way[0]], parsed(column, written[way.end() :]))
@@ -206,19 +215,22 @@ class ReadModel:
             rows = self._database.select(query)
         return [dict(zip(self._names, row, strict=True)) for row in rows]
 
+    def _checkpoint(self, within: Connection | None = None) -> Checkpoint:
+        found = Checkpoints(self._database).read(self.projection.name, within=within)
+        if found is None:
+            raise ProjectionNotBuilt(projection=self.projection.name)
+        return found
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Say of a table that is missing, or another, why it is."""
         try:
             yield
         except SchemaError:
-            name, version = self.projection.name, self.projection.version
-            checkpoint = Checkpoints(self._database).read(name)
-            if checkpoint is None:
-                raise ProjectionNotBuilt(projection=name) from None
-            if checkpoint.version != version:
+            built, declared = self._checkpoint().version, self.projection.version
+            if built != declared:
                 raise ProjectionOutdated(
-                    projection=name, built=checkpoint.version, declared=version
+                    projection=self.projection.name, built=built, declared=declared
                 ) from None
             raise
         except EventStoreError as error:

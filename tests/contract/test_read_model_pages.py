@@ -21,8 +21,9 @@ from sqlalchemy import (
 )
 
 from store import Domain, Hindsight, Moment, NewEvent, Projection, any_
+from store.database import read_models
 from store.errors import InvalidQuestion, ProjectionNotBuilt
-from store.projections import Filter, ReadModel
+from store.projections import Filter, ReadModel, read_model
 from store.projections.values import kind_of, spelled
 from tests.totals import Added, numbers
 
@@ -186,6 +187,32 @@ def test_columns_are_of_kinds() -> None:
     assert [kind_of(column) for column in things.columns] == [
         *("text", "number", "number", "number", "boolean", "time", "time", "id", "other")
     ]
+
+
+@pytest.mark.parametrize(("beginning", "found"), [("t1", "t1"), ("T1", ""), ("t%", ""), ("t_", "")])
+def test_a_text_begins_with_what_is_written_and_nothing_else(
+    model: ReadModel, beginning: str, found: str
+) -> None:
+    assert ids(model.query(Filter("id", "^", beginning)).rows) == found
+
+
+def test_a_row_is_not_of_a_table_that_has_been_replaced_meanwhile(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Hindsight(postgres_url, domain=kept) as store:
+        store.projections.build_missing()
+        store.append("total", "a", [NewEvent("Added", {"number": 3})], expected=any_())
+        store.projections.projector("things").once()
+        replaced: list[Any] = []
+
+        def find_late(*given: Any) -> Any:
+            if not replaced:
+                replaced.append(store.projections.rebuild("things"))
+            return read_models.find(*given)
+
+        monkeypatch.setattr(read_model, "find", find_late)
+        seen = store.read_model("things").seen("a")
+        assert (seen.row and seen.row["size"], seen.checkpoint.generation) == (3, 2)
 
 
 def test_a_time_is_no_text_that_begins_with_another(model: ReadModel) -> None:
