@@ -103,16 +103,16 @@ export class Beside {
   // A long value has its beginning here, and the rest when it is asked for.
   #whole(cell, kind, column) {
     if (cell?.text === undefined) return shown(cell, kind);
+    const asked = { projection: this.standing.name, row: this.found.key, column };
     const place = h("div", {}, shown(cell, kind), " ");
-    const { projection, row } = { projection: this.standing.name, row: this.found.key };
-    const more = h("button", { type: "button", class: "inline", onclick: async () => {
+    const unfold = async () => {
       try {
-        show(place, h("pre", { class: "code", tabindex: "0", "aria-label": `${column}, whole` }, await text("cell", { projection, row, column })));
+        show(place, h("pre", { class: "code", tabindex: "0", "aria-label": `${column}, whole` }, await text("cell", asked)));
       } catch (error) {
         show(place, alertBox(error.message));
       }
-    } }, `all ${plural(cell.length, "character")}`);
-    place.append(more);
+    };
+    place.append(h("button", { type: "button", class: "inline", onclick: unfold }, `all ${plural(cell.length, "character")}`));
     return place;
   }
 }

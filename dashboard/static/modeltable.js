@@ -12,9 +12,9 @@ const MOMENT = /^\d{4,}-.*T.*(Z|[+-]\d\d:\d\d(:\d\d)?)$/;
 const ORDERS = { undefined: { order: undefined, told: "none" }, asc: { told: "ascending", mark: "▲" }, desc: { told: "descending", mark: "▼" } };
 
 export class ModelTable {
-  // `change` is told what the address is to have, `choose` which row.
-  constructor({ change, choose }) {
-    Object.assign(this, { change, choose: (row) => this.#mark(row), chosenBy: choose });
+  // `change` is told what the address is to have, `open` which row is wanted.
+  constructor({ change, open }) {
+    Object.assign(this, { change, open });
     this.head = h("thead", {});
     this.body = h("tbody", { onclick: (event) => this.#press(event), onkeydown: (event) => this.#key(event) });
     this.note = h("div", { class: "list-note" });
@@ -25,10 +25,10 @@ export class ModelTable {
   }
 
   update(found, view) {
-    const drawn = JSON.stringify([found, view.where, view.sort, view.order, view.after, view.before]);
+    const asked = JSON.stringify([view.projection, view.where, view.sort, view.order, view.after, view.before]);
+    const drawn = asked + JSON.stringify(found);
     if (this.drawn === drawn) return;
-    const asked = drawn.slice(JSON.stringify([found]).length - 1);
-    if (this.asked !== undefined && this.asked !== asked) this.frame.scrollTop = 0;
+    if (this.asked !== asked) this.frame.scrollTop = 0;
     Object.assign(this, { drawn, asked, found, view });
     this.redraw();
   }
@@ -53,8 +53,17 @@ export class ModelTable {
     show(this.body, rows.map((row) => this.#row(row, columns)));
     const filtered = view.where || view.after || view.before;
     show(this.note, rows.length ? null : h("p", { class: "bare" }, filtered ? "No row is like that." : "No row yet."));
-    this.#mark(this.chosen);
+    this.choose(this.chosen);
     this.#drawPager();
+  }
+
+  // Marks a row, or none.
+  choose(key) {
+    this.chosen = key;
+    for (const row of this.body.children) {
+      if (key !== undefined && row.dataset.key === key) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    }
   }
 
   // Where a row is looked at no longer, the keyboard goes on from it.
@@ -76,7 +85,7 @@ export class ModelTable {
   #row({ key, cells }, columns) {
     const made = h("tr", {}, cells.map((cell, at) => {
       const shown = value(cell, columns[at].kind);
-      const content = at ? shown : link(address({ ...current(), row: key }), () => this.chosenBy(key), {}, shown);
+      const content = at ? shown : link(address({ ...current(), row: key }), () => this.open(key), {}, shown);
       return h("td", { class: columns[at].kind === "number" ? "number" : null, title: pointed(cell, columns[at].kind) }, content);
     }));
     made.dataset.key = key;
@@ -91,7 +100,7 @@ export class ModelTable {
     // The link in the row has its own way, a new tab perhaps; text just selected is to be copied.
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || String(getSelection())) return;
     const row = event.target.closest("tr");
-    if (row) this.chosenBy(row.dataset.key);
+    if (row) this.open(row.dataset.key);
   }
 
   #key(event) {
@@ -101,14 +110,6 @@ export class ModelTable {
     const row = event.target.closest("tr")?.[by];
     row?.querySelector("a").focus({ preventScroll: true });
     row?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  }
-
-  #mark(key) {
-    this.chosen = key;
-    for (const row of this.body.children) {
-      if (key !== undefined && row.dataset.key === key) row.setAttribute("aria-current", "true");
-      else row.removeAttribute("aria-current");
-    }
   }
 
   #drawPager() {

@@ -32,7 +32,7 @@ class ReadModels extends Page {
     this.standing = new Standing();
     const change = (changed) => go({ ...current(), after: undefined, before: undefined, ...changed });
     this.filters = new Filters({ change });
-    this.table = new ModelTable({ change, choose: (row) => go({ ...current(), row }) });
+    this.table = new ModelTable({ change, open: (row) => go({ ...current(), row }) });
     this.beside = new Beside({ close: () => this.#close() });
     this.columns = h("div", { class: "columns" }, this.table.element, this.beside.element);
     this.panel = h("section", { "aria-label": "Rows", class: "panel" }, this.filters.element, this.columns);
