@@ -193,7 +193,7 @@ def working(
     stop = threading.Event()
 
     keep_working = partial(work, store, stop=stop, report=_log_done)
-    tasks = [*publishing(relay, stop, _log_dead), *projecting(projectors, stop)]
+    tasks = [*publishing(relay, stop, _log_dead), *projecting(projectors, stop, _log_left_out)]
     with beside(stop, [("worker", keep_working), *tasks]):
         yield
 
@@ -203,6 +203,12 @@ def _log_dead(relayed: Relayed) -> None:
     for dead in relayed.dead:
         why = last_line(dead.error or "")
         _log.error("dead letter: %s version %d: %s", dead.aggregate_id, dead.version, why)
+
+
+def _log_left_out(name: str, projected: Projected) -> None:
+    if (left := projected.skipped) is not None:
+        place = f"{left.aggregate_id} version {left.version}"
+        _log.error("projection %r left out %s of %s", name, left.event_type, place)
 
 
 def _log_done(done: Done) -> None:

@@ -295,6 +295,14 @@ def query(
         click.echo(f"there are more rows; the next ones: --after {found.next}", err=True)
 
 
+def tell_left_out(name: str, projected: Projected) -> None:
+    """Say which event a projection goes on without, if it does."""
+    if (left := projected.skipped) is not None:
+        place = f"{left.event_type} of {left.aggregate_id} version {left.version}"
+        line = f"error: {name} left out {place}, position {left.position}"
+        click.echo(shown(line), err=True)
+
+
 class _Tally:
     """What was projected, by projection."""
 
@@ -305,10 +313,7 @@ class _Tally:
     def note(self, name: str, projected: Projected) -> None:
         self.events[name] += projected.events
         self._positions[name] = projected.position
-        if (left := projected.skipped) is not None:
-            told = f"{left.event_type} of {left.aggregate_id} version {left.version}"
-            line = f"error: {name} left out {told}, position {left.position}"
-            click.echo(shown(line), err=True)
+        tell_left_out(name, projected)
 
     def lines(self) -> Iterator[str]:
         for name, count in self.events.items():

@@ -8,6 +8,7 @@ import click
 from store.application import Hindsight
 from store.cli.columns import shown
 from store.cli.program import domain_option, store_option
+from store.cli.projections import tell_left_out
 from store.domain import Domains
 from store.errors import ProjectionError
 from store.outbox import Relayed
@@ -56,14 +57,17 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
         if projectors:
             told += f", projecting {', '.join(each.projection.name for each in projectors)}"
         click.echo(shown(f"working on {store.info.name}, {told} (Ctrl-C stops it)"))
-        tasks = [*publishing(relay, stop, _report_dead), *projecting(projectors, stop)]
+        tasks = [
+            *publishing(relay, stop, _report_dead),
+            *projecting(projectors, stop, tell_left_out),
+        ]
         with beside(stop, tasks):
             keep_working(store, stop=stop, report=_report)
 
 
 def _project(projector: Projector) -> None:
     try:
-        project_due(projector)
+        project_due(projector, tell_left_out)
     except ProjectionError as error:
         click.echo(shown(f"error: {error}"), err=True)
 

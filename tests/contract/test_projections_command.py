@@ -15,6 +15,7 @@ from sqlalchemy import text
 from store import Hindsight, NewEvent, any_
 from store.cli import hindsight
 from store.errors import ProjectionFailed
+from store.work import working
 from tests import sums
 from tests.sums import project, put
 from tests.waiting import until
@@ -215,6 +216,24 @@ def test_what_is_left_out_is_said(
     result = run("run", "--once")
     assert result.stderr == "error: sums left out Added of a version 2, position 2\n"
     assert result.stdout.splitlines()[1:] == ["sums: 3 events, position 3"]
+
+
+def test_workers_say_what_they_leave_out(
+    store: Hindsight,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("EVENT_STORE_POISON_EVENTS", "skip")
+    put(store, "a", 13)
+    options = ["--once", "--url", store_url, "--domain", "tests.sums:domain"]
+    result = CliRunner().invoke(hindsight, ["work", *options])
+    assert result.stderr == "error: sums left out Added of a version 1, position 1\n"
+    with Hindsight(store_url, domain=sums.domain) as skipping:
+        position = put(skipping, "a", 13)
+        with working(skipping, relay=None, projectors=skipping.own_projectors()):
+            skipping.wait_for("sums", position, timeout=20)
+    assert "projection 'sums' left out Added of a version 2" in caplog.messages
 
 
 @pytest.mark.usefixtures("kept")
