@@ -316,7 +316,8 @@ class RebuildInterrupted(ProjectionError):
 
     def __init__(self, *, projection: str) -> None:
         super().__init__(
-            f"projection {projection!r}: somebody else builds it, too; nothing was replaced"
+            f"projection {projection!r}: somebody else builds it, too, or has replaced its table;"
+            " this one replaced nothing"
         )
         self.projection = projection
 

@@ -78,6 +78,14 @@ class Failures:
         rows = self._database.select(query)
         return Failure(**dict(zip(names, rows[0], strict=True))) if rows else None
 
+    def skipped(self, projection: str) -> Sequence[int]:
+        """The positions of the events that a projection left out."""
+        table = self._table
+        query = select(table.c.position).where(
+            table.c.projection == projection, table.c.skipped.is_(True)
+        )
+        return [position for (position,) in self._database.select(query)]
+
     def counts(self) -> dict[tuple[str, bool], int]:
         """How many events each projection waits at (False), or skipped (True)."""
         table, checkpoints = self._table, self._database.tables.tables["checkpoints"]

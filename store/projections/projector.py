@@ -82,7 +82,8 @@ class Projector:
     """Keeps one table of a projection; of a projector each thread has its own.
 
     Any number may run, in any number of processes: one works, the others stand by and take over
-    when it stops moving.
+    when it stops moving. Where it cannot take an event it stops or, by `on_poison`, goes on without
+    it; without those at the positions `left_out` in any case.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Projector:
         *,
         target: Target = "live",
         on_poison: OnPoison = "stop",
+        left_out: Collection[int] = (),
         timed: Timed = lambda _: None,
         batch: int = BATCH,
     ) -> None:
@@ -101,6 +103,7 @@ class Projector:
         self._target: Target = target
         self._table = table_of(projection, target)
         self._on_poison: OnPoison = on_poison
+        self._left_out = left_out
         self._timed = timed
         self._batch = batch
         self._reader = EventReader(database, name="")
@@ -270,14 +273,15 @@ class Projector:
 
     def _poisoned(self, checkpoint: Checkpoint, fault: Fault) -> Projected:
         """Go on without an event, or write down that this is where it ends."""
-        name = self.projection.name
-        skips = self._on_poison == "skip" and self._target == "live"
-        if self._target == "live":
+        name, is_live = self.projection.name, self._target == "live"
+        skips = fault.event.position in self._left_out or (is_live and self._on_poison == "skip")
+        reached = fault.event.position if skips else checkpoint.position
+        if skips or is_live:
             with self._database.transaction() as connection:
-                reached = fault.event.position if skips else checkpoint.position
                 if not self._checkpoints.move(connection, checkpoint, reached):
                     return Projected(position=checkpoint.position, stands_by=True)
-                self._failures.note(connection, name, fault, skipped=skips)
+                if is_live:
+                    self._failures.note(connection, name, fault, skipped=skips)
         if skips:
             self._left = checkpoint.generation, reached
             return Projected(events=1, position=reached, is_behind=True, skipped=fault.event)

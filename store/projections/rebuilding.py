@@ -15,6 +15,7 @@ from store.database.read_models import put_in_place
 from store.domain import Domains
 from store.errors import (
     DatabaseBusy,
+    ProjectionFailed,
     ProjectionNotBuilt,
     ProjectionOutdated,
     RebuildInterrupted,
@@ -69,6 +70,8 @@ def check(
 ) -> Checked:
     """Compare the table that is read with one made from all events; write down what was found.
 
+    Events that the one left out are left out of the other.
+
     Raises:
         ProjectionNotBuilt, ProjectionOutdated: there is no table of this code.
         ProjectionFailed: an event cannot be taken.
@@ -81,7 +84,12 @@ def check(
         raise ProjectionOutdated(
             projection=projection.name, built=live.version, declared=projection.version
         )
-    checked = _compare(database, domains, projection, "check", progress)
+    try:
+        while (checked := _compare(database, domains, projection, "check", progress)) is None:
+            pass
+    except ProjectionFailed:
+        abandon(database, projection, "check")
+        raise
     abandon(database, projection, "check")
     with database.transaction() as connection:
         Checkpoints(database).note_check(connection, projection.name, checked.compared.drift)
@@ -103,6 +111,8 @@ def rebuild(
         DatabaseBusy: the table was in use for long; nothing was replaced, what was built is there.
     """
     checked = _compare(database, domains, projection, "rebuild", progress)
+    if checked is None:
+        raise RebuildInterrupted(projection=projection.name)
     position = _replace(database, domains, projection, progress)
     return Rebuilt(checked=checked, position=position)
 
@@ -113,10 +123,12 @@ def _compare(
     projection: Projection,
     target: Target,
     progress: Progress,
-) -> Checked:
+) -> Checked | None:
+    """What was found; None where another table took the place of the one that was compared."""
     checkpoints, built = Checkpoints(database), table_of(projection, target)
-    begun = begin(database, projection, target)
     builder = Builder(database, domains, projection, target)
+    builder.live()
+    begun = begin(database, projection, target)
     builder.reach_live(progress)
     with database.snapshot() as seen:
         pinned = checkpoints.read(projection.name, within=seen)
@@ -125,6 +137,9 @@ def _compare(
         builder.reach(pinned.position, progress)
         with database.snapshot() as other:
             found = compared(seen, projection.table, other, built)
+    # A snapshot has the rows as they were, but not which table they were in.
+    if builder.live().generation != pinned.generation:
+        return None
     keys = [each.key for each in found.differences]
     touched = _touching(database, domains, projection, keys, pinned.position)
     return Checked(
