@@ -58,7 +58,8 @@ class Projection:
         except InvalidDomain as fault:
             raise InvalidDomain(f"projection {name!r}: {fault}") from None
         # What SQLAlchemy has for names is no plain text, and no encoder takes it.
-        self.columns = frozenset(str(column.name) for column in table.columns)
+        self._names = tuple(str(column.name) for column in table.columns)
+        self.columns = frozenset(self._names)
         self.key_columns = tuple(str(column.name) for column in table.primary_key.columns)
         self.fingerprint = _fingerprint(table, self.handlers, key)
 
@@ -80,18 +81,20 @@ class Projection:
         Raises:
             ValueError: it has columns that the table does not, or another key.
         """
-        if row.keys() != self.columns:
+        if tuple(row) != self._names:
             row = self._whole(row)
-        for name, value in zip(self.key_columns, key, strict=True):
-            if row[name] != value:
-                own = tuple(row[each] for each in self.key_columns)
-                raise ValueError(f"the row has the key {own!r}, its event {key!r}")
+        own = self._own_key(row)
+        if own != key:
+            raise ValueError(f"the row has the key {own!r}, its event {key!r}")
         return row
 
     def _whole(self, row: Row) -> Row:
         if unknown := row.keys() - self.columns:
             raise ValueError(f"the table has no column {', '.join(map(repr, sorted(unknown)))}")
-        return {name: row.get(name) for name in self.columns}
+        return {name: row.get(name) for name in self._names}
+
+    def _own_key(self, row: Row) -> Key:
+        return tuple([row[name] for name in self.key_columns])
 
 
 def _check_table(table: Table) -> None:

@@ -1,5 +1,6 @@
 """The tables as the newest migration leaves them."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -56,16 +57,19 @@ class Moment(TypeDecorator[datetime]):
             return dialect.type_descriptor(String(27))
         return dialect.type_descriptor(DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None or dialect.name != "sqlite":
-            return value
-        return moment_text(value)
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        # Itself, as the toolkit would call it by way of three functions; and it may be none.
+        return _sqlite_text if dialect.name == "sqlite" else None
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         del dialect
         if isinstance(value, str):
             return datetime.fromisoformat(value)
         return value.astimezone(UTC) if isinstance(value, datetime) else None
+
+
+def _sqlite_text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment_text(moment)
 
 
 def moment_text(moment: datetime) -> str:
