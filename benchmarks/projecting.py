@@ -1,5 +1,6 @@
 """How fast a read model is made, how fast it answers, and how soon it has what was appended."""
 
+import gc
 import random
 import sqlite3
 import threading
@@ -134,6 +135,8 @@ def catching_up(
         for run in runs.values():
             from_the_start(run)
             assert store.projections.check("users").compared.drift == 0
+        gc.collect()
+        gc.freeze()  # what else a benchmark has in memory, no worker has
         found = interleave(
             {name: partial(from_the_start, run) for name, run in runs.items()}, rounds
         )
