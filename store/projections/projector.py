@@ -129,11 +129,11 @@ class Projector:
         """
         checkpoint = self._checkpoint(within)
         at = checkpoint.generation, checkpoint.position
-        if self._left not in {None, at}:
+        left, self._left = self._left, at
+        if left != at:
             self._remembered.forget()
-            self._left = at
+        if left not in {None, at}:
             return Projected(position=checkpoint.position, stands_by=True)
-        self._left = at
         safe = self._bound.beyond(checkpoint.position)
         safe = safe if goal is None else min(safe, goal)
         if safe <= checkpoint.position:
@@ -267,7 +267,8 @@ class Projector:
                 raise
             raise _Refused(cause) from error
         self._may_wait = False
-        self._left = checkpoint.generation, reached
+        # The caller may roll back yet, and then nobody else has moved it.
+        self._left = None if within else (checkpoint.generation, reached)
         self._remembered.note(rows)
         return True
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -592,6 +593,18 @@ def test_rows_are_looked_up_anew_where_somebody_else_wrote_them(totals: Hindsigh
     assert first.once().stands_by
     caught_up(first)
     assert totals.read_model("totals").get("a") == {"id": "a", "total": 10}
+
+
+def test_what_the_caller_rolls_back_is_taken_again(totals: Hindsight) -> None:
+    projector = totals.projections.projector("totals")
+    put(totals, "a", 1)
+    caught_up(projector)
+    put(totals, "a", 2)
+    with suppress(KeyError), totals.database.transaction() as connection:
+        assert projector.once(within=connection).rows == 1
+        raise KeyError
+    assert projector.once().rows == 1
+    assert totals.read_model("totals").get("a") == {"id": "a", "total": 3}
 
 
 def test_no_plan_is_kept_from_when_the_table_was_empty(postgres_url: str) -> None:
