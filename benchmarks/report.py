@@ -25,9 +25,10 @@ the same server as its tutorial uses it: an application saves aggregates, which 
 **fast** is its event store without aggregates, inserting by its database function, with JSON by
 msgspec; in replays its events are folded by hand, which is that package tuned as far as it goes.
 Neither writes heads, digests or event ids. An import is compared with a COPY, on SQLite an
-executemany, of lines decoded beforehand. Loads share one core with their server: what waking an
-idle core takes is the hypervisor's, and several times what is measured. Speeds per second are this
-machine's and drift; the ratios are what counts.
+executemany, of lines decoded beforehand. A read model by hand is a loop over the same batches that
+looks rows up, folds them as lists and writes them back as arrays, on SQLite by executemany. Loads
+share one core with their server: what waking an idle core takes is the hypervisor's, and several
+times what is measured. Speeds per second are this machine's and drift; the ratios are what counts.
 """
 
 
