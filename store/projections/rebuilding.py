@@ -155,9 +155,8 @@ def _replace(
     database: Database, domains: Domains, projection: Projection, progress: Progress
 ) -> int:
     """Put what was built in place; the position it is at."""
+    builder = Builder(database, domains, projection, "rebuild")
     for _ in range(ATTEMPTS):
-        # A new one each time: what one has taken in vain at the end, it takes for done.
-        builder = Builder(database, domains, projection, "rebuild")
         builder.reach_live(progress)
         try:
             return _put_in_place(database, builder, projection)
