@@ -59,10 +59,11 @@ def begin(database: Database, projection: Projection, target: Target) -> Checkpo
         return found
     with database.transaction() as connection:
         checkpoints.remove(connection, projection.name, target)
-        drop(connection, table_of(projection, target))
-        create(connection, table_of(projection, target))
+        # First, so that who comes second waits here, and finds no table half made.
         if not checkpoints.create(connection, projection, target):
             raise RebuildInterrupted(projection=projection.name)
+        drop(connection, table_of(projection, target))
+        create(connection, table_of(projection, target))
     return begin(database, projection, target)
 
 

@@ -1,14 +1,16 @@
 """Read models compared with their events, and made anew beside the one that serves."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, inspect, text
+from sqlalchemy import Column, Connection, Index, Integer, MetaData, Table, Text, inspect, text
 
 from store import Aggregate, Domain, Event, Hindsight, NewEvent, Projection, Row, any_
-from store.database.read_models import put_in_place
+from store.database.read_models import create, put_in_place
 from store.errors import (
     DatabaseBusy,
     ProjectionFailed,
@@ -421,6 +423,27 @@ def test_of_two_rebuilds_one_gives_in(filled: Hindsight, monkeypatch: pytest.Mon
     with pytest.raises(RebuildInterrupted, match="somebody else builds it, too"):
         filled.projections.rebuild("sums")
     assert rows(filled)["long"] == 3 * BATCH
+    assert filled.projections.check("sums").compared.drift == 0
+
+
+def test_of_two_rebuilds_begun_at_once_one_gives_in(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = threading.Event()
+
+    def slowly(connection: Connection, table: Table) -> None:
+        create(connection, table)
+        if not entered.is_set():
+            entered.set()
+            time.sleep(0.3)
+
+    monkeypatch.setattr("store.projections.building.create", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(filled.projections.rebuild, "sums")
+        entered.wait()
+        second = pool.submit(filled.projections.rebuild, "sums")
+        errors = [each.exception() for each in (first, second)]
+    assert [type(error) for error in errors if error] in ([], [RebuildInterrupted])
     assert filled.projections.check("sums").compared.drift == 0
 
 
