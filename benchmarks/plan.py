@@ -301,9 +301,10 @@ def keeping_read_models(plan: Plan, stores: Stores, url: str) -> Iterator[Outcom
         bare_target=0.6,
     )
     found = projecting.answers(url, plan.rounds, 100 if plan.quick else 500)
+    length = f"{events / found.users:.0f} events"
     for title, answered in (
-        ("a row of a read model, beside the replay that it saves", found.row),
-        ("a page of those who are locked, beside the replay of everybody", found.page),
+        (f"a row of a read model, beside a replay of some {length}", found.row),
+        (f"a page of a read model, beside replays of {found.users:,} users", found.page),
     ):
         yield _beside(answered, projecting.REPLAYED, title, stores.name)
 

@@ -64,8 +64,12 @@ _VERSION, _UPDATED = 8, 10
 
 
 class Answers(Struct, frozen=True, kw_only=True):
-    """Questions a second that a read model answers, beside what answers them without one."""
+    """Questions a second that a read model answers, beside what answers them without one.
 
+    `users` is how many there are.
+    """
+
+    users: int
     row: Speeds
     page: Speeds
 
@@ -313,6 +317,7 @@ def answers(url: str, rounds: int, times: int) -> Answers:
         }
         found = interleave(runs, rounds)
     return Answers(
+        users=len(everybody),
         row={OURS: found["row"], REPLAYED: found["row replayed"]},
         page={OURS: found["page"], REPLAYED: found["page replayed"]},
     )

@@ -57,7 +57,7 @@ def render(
         parts += ["## From the call of an append to a consumer of Redis Streams", _times(latencies)]
     if lags:
         title = "## From the call of an append until a read model is waited for"
-        parts += [title, _times(lags)]
+        parts += [title, _lags(lags)]
     return "\n\n".join([*parts, "## Measured with", _environment(stores, rounds)]) + "\n"
 
 
@@ -115,6 +115,13 @@ def _times(latencies: Mapping[str, Latency]) -> str:
             [name, f"{found.median:.1f}", _at_most(found.median, 5.0), f"{found.p99:.1f}"]
             for name, found in latencies.items()
         ),
+    )
+
+
+def _lags(lags: Mapping[str, Latency]) -> str:
+    return _table(
+        ["database", "p50, ms", "p99, ms"],
+        ([name, f"{found.median:.1f}", f"{found.p99:.1f}"] for name, found in lags.items()),
     )
 
 
