@@ -382,7 +382,7 @@ def test_a_rebuild_that_dies_all_the_time_goes_on_and_nobody_who_reads_notices(
                 process = started("rebuild", url, f"{chosen.randint(1, 300)}")
                 if turn % 3 == 2:
                     workers.kill()
-                if server is not None and turn % 5 == 4:
+                if server is not None and turn % 4 == 1:
                     server.restart("immediate")
                     restarts += 1
                 code = process.wait(60)
