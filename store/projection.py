@@ -1,6 +1,7 @@
 """What a service declares of a read model: its table, and what each event does to a row of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -61,6 +62,7 @@ class Projection:
         self._names = tuple(str(column.name) for column in table.columns)
         self.columns = frozenset(self._names)
         self.key_columns = tuple(str(column.name) for column in table.primary_key.columns)
+        self._own_key = _key_of(self.key_columns)
         self.fingerprint = _fingerprint(table, self.handlers, key)
 
     @property
@@ -93,8 +95,12 @@ class Projection:
             raise ValueError(f"the table has no column {', '.join(map(repr, sorted(unknown)))}")
         return {name: row.get(name) for name in self._names}
 
-    def _own_key(self, row: Row) -> Key:
-        return tuple([row[name] for name in self.key_columns])
+
+def _key_of(columns: Sequence[str]) -> Callable[[Row], Key]:
+    if len(columns) > 1:
+        return itemgetter(*columns)
+    [column] = columns
+    return lambda row: (row[column],)
 
 
 def _check_table(table: Table) -> None:

@@ -47,7 +47,7 @@ class Intake:
         self._projection = projection
         stored = {each: _stored_types(each, projection) for each in domains.aggregates}
         self._wanted = {
-            (each.aggregate_type, event_type): each.decode
+            (each.aggregate_type, event_type): each.decoders
             for each, event_types in stored.items()
             for event_type in event_types
         }
@@ -61,17 +61,17 @@ class Intake:
     def taken(self, events: Sequence[Event]) -> tuple[Sequence[Taken], Fault | None]:
         """Those of the events that the projection handles, up to one that cannot be read."""
         found: list[Taken] = []
+        handlers, key = self._projection.handlers, self._projection.key
         for event in events:
-            decode = self._wanted.get((event.aggregate_type, event.event_type))
-            if decode is None:
+            decoders = self._wanted.get((event.aggregate_type, event.event_type))
+            if decoders is None:
                 continue
             name = None
             try:
-                data = decode(event.event_type, event.raw_data, event.event_version)
-                handler = self._projection.handlers.get(type(data))
-                if handler is not None:
+                data = decoders[event.event_version][event.event_type](event.raw_data)
+                if (handler := handlers.get(type(data))) is not None:
                     name = handler.__name__
-                    found.append(Taken(event, data, handler, self._projection.key(data, event)))
+                    found.append(Taken(event, data, handler, key(data, event)))
             except Exception as error:  # noqa: BLE001 (upcasters and keys are somebody else's code)
                 return found, Fault(event, name, error)
         return found, None

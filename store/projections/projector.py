@@ -43,7 +43,7 @@ OnPoison: TypeAlias = Literal["stop", "skip"]
 Timed: TypeAlias = Callable[[Mapping[str, Sequence[float]]], None]
 """Hears, by their names, for how many seconds handlers ran each time."""
 
-BATCH = 1_000
+BATCH = 2_000
 """Events that are taken at once."""
 POLL = 0.5
 """Seconds between two looks where nobody is woken."""

@@ -49,6 +49,12 @@ def take(store: Hindsight) -> None:
 
 
 @pytest.fixture
+def store_url(sqlite_url: str) -> str:
+    """What is drawn is the same on both databases: what is answered has its tests on both."""
+    return sqlite_url
+
+
+@pytest.fixture
 def people(store_url: str) -> Iterator[Hindsight]:
     """Four users in the table, one of them hostile, one who failed to log in twice."""
     with Hindsight(store_url, domain=domain) as store:

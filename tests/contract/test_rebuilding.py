@@ -22,10 +22,9 @@ from store.errors import (
 from store.projections import Projector, building, rebuilding
 from store.projections.checkpoints import Checkpoints
 from store.projections.comparing import Difference, compared
+from store.projections.projector import BATCH
 from tests.servers import PostgresServer
 from tests.totals import Added, Total, add
-
-BATCH = 1_000
 
 
 def sums(*more: Any) -> Table:
