@@ -300,6 +300,8 @@ def keeping_read_models(plan: Plan, stores: Stores, url: str) -> Iterator[Outcom
         bare=compare(speeds, OURS, BARE),
         bare_target=0.6,
     )
+    title = "the same, beside one whose handlers are one fold written for speed"
+    yield _beside(speeds, projecting.FOLDED, title, stores.name)
     found = projecting.answers(url, plan.rounds, 100 if plan.quick else 500)
     length = f"{events / found.users:.0f} events"
     for title, answered in (

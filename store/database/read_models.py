@@ -1,7 +1,8 @@
 """The tables of read models: created, written in batches, and put in each other's place."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -10,11 +11,13 @@ from psycopg.sql import SQL, Composable, Identifier
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Dialect,
     MetaData,
     PrimaryKeyConstraint,
     Table,
     TableValuedAlias,
     UniqueConstraint,
+    bindparam,
     delete,
     func,
     inspect,
@@ -214,29 +217,43 @@ def insert(connection: Connection, table: Table) -> Any:
 
 
 def _upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    statement, names = insert(connection, table), table.columns.keys()
-    columns = {name: [row[name] for row in rows] for name in names}
+    columns = {name: [row[name] for row in rows] for name in table.columns.keys()}  # noqa: SIM118
     if connection.dialect.name == "sqlite":
-        text = str(_replacing(statement, table).compile(dialect=connection.dialect))
-        connection.exec_driver_sql(text, _adapted(connection, table, columns))
+        adapted = _adapted(connection, table, columns).values()
+        text = _replacing_text(table, connection.dialect)
+        connection.exec_driver_sql(text, list(zip(*adapted, strict=True)))
     elif _can_be_packed(connection, table, columns):
-        packed = _packed(table, columns)
-        statement = statement.from_select(names, select(*packed.columns))
-        connection.execute(_replacing(statement, table))
+        packed = {
+            name: list(values) for name, values in _adapted(connection, table, columns).items()
+        }
+        connection.exec_driver_sql(_replacing_text(table, connection.dialect), packed)
     else:
-        connection.execute(_replacing(statement, table), [dict(row) for row in rows])
+        statement = _replacing(insert(connection, table), table)
+        connection.execute(statement, [dict(row) for row in rows])
+
+
+@lru_cache(256)
+def _replacing_text(table: Table, dialect: Dialect) -> str:
+    """The statement as the driver takes it: of single rows, or of an array for each column."""
+    if dialect.name == "sqlite":
+        return str(_replacing(sqlite.insert(table), table).compile(dialect=dialect))
+    names = table.columns.keys()
+    arrays = [bindparam(name, type_=postgresql.ARRAY(table.columns[name].type)) for name in names]
+    rows = func.unnest(*arrays).table_valued(*names).render_derived()
+    statement = postgresql.insert(table).from_select(names, select(*rows.columns))
+    return str(_replacing(statement, table).compile(dialect=dialect))
 
 
 def _adapted(
     connection: Connection, table: Table, columns: Mapping[str, Sequence[Any]]
-) -> list[tuple[Any, ...]]:
-    """Rows of values as the driver takes them: the toolkit's own way costs twice as much."""
-    adapted = []
+) -> Mapping[str, Iterable[Any]]:
+    """Values as the driver takes them: the toolkit's own way costs twice as much."""
+    adapted: dict[str, Iterable[Any]] = {}
     for name, values in columns.items():
         dialect = connection.dialect
         adapt = table.columns[name].type.dialect_impl(dialect).bind_processor(dialect)
-        adapted.append(values if adapt is None else map(adapt, values))
-    return list(zip(*adapted, strict=True))
+        adapted[name] = values if adapt is None else map(adapt, values)
+    return adapted
 
 
 def _replacing(statement: Any, table: Table) -> Any:
