@@ -5,7 +5,7 @@ outside are the known ones, 50 others, and `other`.
 """
 
 import logging
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -91,8 +91,11 @@ class Tally(Histogram):
     def observe_all(self, values: Sequence[float]) -> None:
         """What `observe` does of each."""
         self._sum.inc(sum(values))
-        for bucket, found in Counts(bisect_left(self._upper_bounds, v) for v in values).items():
-            self._buckets[bucket].inc(found)
+        ordered, counted = sorted(values), 0
+        for bound, bucket in zip(self._upper_bounds, self._buckets, strict=True):
+            if counted < (up_to := bisect_right(ordered, bound)):
+                bucket.inc(up_to - counted)
+                counted = up_to
 
     def observe_zeros(self, times: int) -> None:
         """What `observe` does of 0, so many times."""

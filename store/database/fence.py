@@ -31,8 +31,10 @@ class SafeBound:
         `position` itself while a writer may still fill the next one.
         """
         if self._settled <= position:
-            contiguous = self._contiguous(position)
-            self._settled = contiguous if contiguous > position else self._pass_fence(position)
+            self._settled = self._contiguous(position)
+            # Who is far behind need not look through all there is, if nobody writes just now.
+            if self._settled - position in {0, LOOK_AHEAD}:
+                self._settled = max(self._settled, self._pass_fence(position))
         return self._settled
 
     def awaited(self) -> frozenset[str]:
