@@ -10,14 +10,14 @@ from sqlalchemy import Column, Table
 from store.errors import InvalidDomain
 from store.fingerprint import code_fingerprint
 from store.identifiers import check_text
-from store.records import Event
+from store.records import EventHeader
 
 Row: TypeAlias = Mapping[str, Any]
 """A row of a read model, by column."""
 Key: TypeAlias = tuple[Any, ...]
 """The values of a row's primary key."""
-RowHandler: TypeAlias = Callable[[Row | None, Any, Event], Row | None]
-"""The row after an event, given the row before it (None: there is none), its data and itself."""
+RowHandler: TypeAlias = Callable[[Row | None, Any, EventHeader], Row | None]
+"""The row after an event, given the row before it (None: there is none), its data and header."""
 
 _LONGEST_NAME = 40
 """Characters; what is built beside a table has its name and some more, of 63 that there may be."""
@@ -27,11 +27,12 @@ class Projection:
     """A read model that follows the events: each row is what its events make of it.
 
     `handlers` has a function for each class of events that matters, called with the row (None where
-    there is none), the typed event and the event as it is stored; it returns the row that is to be,
-    of all columns but those that may be NULL, or None where there is to be none. It changes nothing
-    and reads nothing else: so rows can be made again, and compared. Its name labels how long it
-    takes. `key(data, event)` is the primary key of the row that an event changes, by default the
-    aggregate id; `table` is the store's from now on, which creates, fills and replaces it. Raise
+    there is none), the typed event and its header; it returns the row that is to be, of all columns
+    but those that may be NULL, or None where there is to be none. It changes nothing and reads
+    nothing else: so rows can be made again, and compared. Its name labels how long it takes.
+    `key(data, header)` is the primary key of the row that an event changes, by default the
+    aggregate id; `table` is the store's from now on, which creates, fills and replaces it: what its
+    columns round or cut is better rounded or cut beforehand, as batches begin at any event. Raise
     `version` when other rows are to come out, and rebuild.
 
     Raises:
@@ -45,7 +46,7 @@ class Projection:
         table: Table,
         handlers: Mapping[type[Struct], RowHandler],
         version: int = 1,
-        key: Callable[[Any, Event], Any] | None = None,
+        key: Callable[[Any, EventHeader], Any] | None = None,
     ) -> None:
         self.name = check_text("projection", name)
         self.table = table
@@ -70,7 +71,7 @@ class Projection:
         """Whether each aggregate has its own row."""
         return self._key is None
 
-    def key(self, data: Any, event: Event) -> Key:
+    def key(self, data: Any, event: EventHeader) -> Key:
         """The primary key of the row that the event changes."""
         if self._key is None:
             return (event.aggregate_id,)
@@ -146,7 +147,7 @@ def _check_rest(projection: Projection, *, has_key: bool) -> None:
 def _fingerprint(
     table: Table,
     handlers: Mapping[type[Struct], RowHandler],
-    key: Callable[[Any, Event], Any] | None,
+    key: Callable[[Any, EventHeader], Any] | None,
 ) -> str:
     """Changes with the columns and the functions, as far as that is seen."""
     columns = [(column.name, repr(column.type), column.primary_key) for column in table.columns]

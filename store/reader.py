@@ -19,6 +19,7 @@ from store.records import (
     Axis,
     Counts,
     Event,
+    EventHeader,
     FeedFilter,
     OutlineRow,
     Tally,
@@ -167,6 +168,23 @@ class EventReader:
         return self._walk(
             bounds, key="position", backward=backward, batch_size=batch_size, limit=limit
         )
+
+    def headers(
+        self, *, after: int, before: int, where: FeedFilter, limit: int
+    ) -> Sequence[tuple[EventHeader, bytes | str]]:
+        """What `feed` yields, of each event no more than where it stands and the JSON of its data.
+
+        For who reads many: a third of what whole events cost.
+        """
+        database = self.database
+        rows = self._rows(
+            _feed_bounds(after, before, where),
+            order="position",
+            size=limit,
+            columns=database.header_columns,
+        )
+        header = database.header
+        return [(header(row), row[-1]) for row in rows]
 
     def _walk(
         self,

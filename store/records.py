@@ -50,6 +50,22 @@ class NewEvent(Struct, frozen=True, gc=False):
             utc("occurred_at", self.occurred_at)
 
 
+class EventHeader(Struct, frozen=True, gc=False):
+    """Which event it is, and when, where and by whom it was stored; see `Event`."""
+
+    position: int
+    version: int
+    occurred_at: datetime
+    recorded_at: datetime | None
+    event_version: int
+    aggregate_id: str
+    aggregate_type: str
+    event_type: str
+    correlation_id: str | None
+    causation_id: str | None
+    actor: str | None
+
+
 class Event(Struct, frozen=True, kw_only=True, gc=False):
     """A stored event.
 
@@ -78,6 +94,11 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     upcast_data: bytes | None = None
     _data: tuple[bytes, Any] | None = None
     _metadata: tuple[bytes, Any] | None = None
+
+    @property
+    def header(self) -> EventHeader:
+        """The event without what is in it."""
+        return EventHeader(*(getattr(self, name) for name in EventHeader.__struct_fields__))
 
     @property
     def data(self) -> Any:

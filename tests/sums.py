@@ -5,17 +5,17 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
 
-from store import Aggregate, Domain, Event, Hindsight, Moment, NewEvent, Projection, Row, any_
+from store import Aggregate, Domain, EventHeader, Hindsight, Moment, NewEvent, Projection, Row, any_
 from tests.totals import Added, Total, add
 
 
-def note_sum(row: Row | None, added: Added, event: Event) -> Row:
+def note_sum(row: Row | None, added: Added, event: EventHeader) -> Row:
     if added.number == 13:
         raise ValueError("unlucky")
     return note_any(row, added, event)
 
 
-def note_any(row: Row | None, added: Added, event: Event) -> Row:
+def note_any(row: Row | None, added: Added, event: EventHeader) -> Row:
     total = (row["total"] if row else 0) + added.number
     return {
         "id": event.aggregate_id,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, Table, Text
 
-from store import Event, Moment, Projection, Row
+from store import EventHeader, Moment, Projection, Row
 from users.events import (
     AccountLocked,
     AccountUnlocked,
@@ -36,7 +36,7 @@ user_read_model = Table(
 )
 
 
-def user_created(row: Row | None, created: UserCreated, event: Event) -> Row:
+def user_created(row: Row | None, created: UserCreated, event: EventHeader) -> Row:
     """There is a user."""
     return _touched(row, event) | {
         "username": created.username,
@@ -45,23 +45,23 @@ def user_created(row: Row | None, created: UserCreated, event: Event) -> Row:
     }
 
 
-def profile_updated(row: Row | None, updated: ProfileUpdated, event: Event) -> Row:
+def profile_updated(row: Row | None, updated: ProfileUpdated, event: EventHeader) -> Row:
     """It goes by another name."""
     return _touched(row, event) | {"full_name": updated.full_name}
 
 
-def email_changed(row: Row | None, changed: EmailChanged, event: Event) -> Row:
+def email_changed(row: Row | None, changed: EmailChanged, event: EventHeader) -> Row:
     """It has another address."""
     return _touched(row, event) | {"email": changed.email}
 
 
-def password_changed(row: Row | None, changed: PasswordChanged, event: Event) -> Row:
+def password_changed(row: Row | None, changed: PasswordChanged, event: EventHeader) -> Row:
     """Something changed; what, is none of a table's business."""
     del changed
     return _touched(row, event)
 
 
-def login_info_updated(row: Row | None, login: LoginInfoUpdated, event: Event) -> Row:
+def login_info_updated(row: Row | None, login: LoginInfoUpdated, event: EventHeader) -> Row:
     """One login more, and no failed ones in a row."""
     touched = _touched(row, event)
     return touched | {
@@ -71,26 +71,26 @@ def login_info_updated(row: Row | None, login: LoginInfoUpdated, event: Event) -
     }
 
 
-def login_failed(row: Row | None, failed: LoginFailed, event: Event) -> Row:
+def login_failed(row: Row | None, failed: LoginFailed, event: EventHeader) -> Row:
     """One failed login more."""
     del failed
     touched = _touched(row, event)
     return touched | {"failed_login_attempts": touched["failed_login_attempts"] + 1}
 
 
-def account_locked(row: Row | None, locked: AccountLocked, event: Event) -> Row:
+def account_locked(row: Row | None, locked: AccountLocked, event: EventHeader) -> Row:
     """No login is possible."""
     del locked
     return _touched(row, event) | {"account_locked": True}
 
 
-def account_unlocked(row: Row | None, unlocked: AccountUnlocked, event: Event) -> Row:
+def account_unlocked(row: Row | None, unlocked: AccountUnlocked, event: EventHeader) -> Row:
     """Logins are possible again."""
     del unlocked
     return _touched(row, event) | {"account_locked": False, "failed_login_attempts": 0}
 
 
-def _touched(row: Row | None, event: Event) -> dict[str, Any]:
+def _touched(row: Row | None, event: EventHeader) -> dict[str, Any]:
     """The row, or that of a user of whom nothing is known, as the event finds it."""
     before = row or {
         "user_id": event.aggregate_id,

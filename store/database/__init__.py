@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, MetaData, Select, TextualSelect
 from store.database.batch import Batch, Inserted, Refused
 from store.database.claiming import Claim, Claimed, Settlement
 from store.database.connections import Connections
-from store.records import Event, Holder
+from store.records import Event, EventHeader, Holder
 
 Row = tuple[Any, ...]
 
@@ -41,6 +41,9 @@ class Database(Protocol):
     tables: MetaData
     event_columns: str
     """The select list of rows that `event` reads."""
+
+    header_columns: str
+    """The select list of rows that `header` reads: the data comes last."""
 
     def bind(self, name: str) -> str:
         """The placeholder of a named parameter in the SQL given to `rows`."""
@@ -89,6 +92,10 @@ class Database(Protocol):
 
     def event(self, row: Row) -> Event:
         """The event in a row of `event_columns`."""
+        ...
+
+    def header(self, row: Row) -> EventHeader:
+        """The event in a row of `header_columns`, without its data."""
         ...
 
     def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:

@@ -27,15 +27,16 @@ class SafeBound:
     def beyond(self, position: int) -> int:
         """A position, from `position` on, up to which nothing can appear any more.
 
-        The highest that is known without a look at the events, or by one look. Never waits: answers
-        `position` itself while a writer may still fill the next one.
+        At most `LOOK_AHEAD` further, as a database that is asked for a long range may read all of
+        it for its beginning. Never waits: answers `position` itself while a writer may still fill
+        the next one.
         """
         if self._settled <= position:
             self._settled = self._contiguous(position)
             # Who is far behind need not look through all there is, if nobody writes just now.
             if self._settled - position in {0, LOOK_AHEAD}:
                 self._settled = max(self._settled, self._pass_fence(position))
-        return self._settled
+        return min(self._settled, position + LOOK_AHEAD)
 
     def awaited(self) -> frozenset[str]:
         """The writers that hold the reader, where `beyond` has just gone no further."""

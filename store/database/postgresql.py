@@ -45,7 +45,7 @@ from store.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from store.records import Event, Holder
+from store.records import Event, EventHeader, Holder
 
 T = TypeVar("T")
 _NAMED = re.compile(r"%\((\w+)\)s")
@@ -132,6 +132,7 @@ class PostgreSQL:
     is_remote = True
     now = "statement_timestamp()"
     event_columns = _EVENT_COLUMNS
+    header_columns = f"{', '.join(EventHeader.__struct_fields__)}, data"
 
     def __init__(self, url: URL, *, read_only: bool, time_limit: float | None) -> None:
         self.tables = tables.define(position_is_key=False)
@@ -238,6 +239,9 @@ class PostgreSQL:
             raw_metadata=row[10],
             digest=row[14],
         )
+
+    def header(self, row: TupleRow) -> EventHeader:
+        return EventHeader(*row[:-1])
 
     def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
         def run(pooled: PoolProxiedConnection) -> Inserted | Refused:

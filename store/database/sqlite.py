@@ -42,7 +42,7 @@ from store.errors import (
     StatementTimeout,
     StoreUnavailable,
 )
-from store.records import Event, Holder
+from store.records import Event, EventHeader, Holder
 from store.tables import moment_text
 
 T = TypeVar("T")
@@ -102,6 +102,7 @@ class SQLite:
         " aggregate_type, event_type, CAST(data AS BLOB), CAST(metadata AS BLOB), correlation_id,"
         " causation_id, actor, digest"
     )
+    header_columns = f"{', '.join(EventHeader.__struct_fields__)}, data"
 
     def __init__(self, url: URL, *, read_only: bool, time_limit: float | None) -> None:
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
@@ -191,6 +192,11 @@ class SQLite:
             raw_metadata=row[10],
             digest=row[14],
         )
+
+    def header(self, row: tuple[Any, ...]) -> EventHeader:
+        position, version, occurred_at, recorded_at, *rest, _ = row
+        moments = datetime.fromisoformat(occurred_at), datetime.fromisoformat(recorded_at)
+        return EventHeader(position, version, *moments, *rest)
 
     def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
         return self._write(lambda driver: _insert_alone(driver, batch, clock, publish=publish))

@@ -9,13 +9,13 @@ from msgspec import Struct
 
 from store.domain import Aggregate, Domains
 from store.projection import Key, Projection, Row, RowHandler
-from store.records import Event, FeedFilter
+from store.records import EventHeader, FeedFilter
 
 
 class Fault(Struct, frozen=True):
     """An event that a projection could not take; `handler` is None where it could not be read."""
 
-    event: Event
+    event: EventHeader
     handler: str | None
     error: Exception
 
@@ -23,7 +23,7 @@ class Fault(Struct, frozen=True):
 class Taken(Struct, frozen=True, gc=False):
     """An event as a handler takes it, and the key of the row that it changes."""
 
-    event: Event
+    event: EventHeader
     data: Any
     handler: RowHandler
     key: Key
@@ -58,17 +58,22 @@ class Intake:
         kinds = {aggregate_type for aggregate_type, _ in self._wanted}
         return FeedFilter(aggregate_type=kinds.pop() if len(kinds) == 1 else None)
 
-    def taken(self, events: Sequence[Event]) -> tuple[Sequence[Taken], Fault | None]:
-        """Those of the events that the projection handles, up to one that cannot be read."""
+    def taken(
+        self, events: Sequence[tuple[EventHeader, bytes | str]]
+    ) -> tuple[Sequence[Taken], Fault | None]:
+        """Those of the events, with their data, that the projection handles.
+
+        They end in front of one that cannot be read.
+        """
         found: list[Taken] = []
         handlers, key = self._projection.handlers, self._projection.key
-        for event in events:
+        for event, raw_data in events:
             decoders = self._wanted.get((event.aggregate_type, event.event_type))
             if decoders is None:
                 continue
             name = None
             try:
-                data = decoders[event.event_version][event.event_type](event.raw_data)
+                data = decoders[event.event_version][event.event_type](raw_data)
                 if (handler := handlers.get(type(data))) is not None:
                     name = handler.__name__
                     found.append(Taken(event, data, handler, key(data, event)))

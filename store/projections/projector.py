@@ -32,7 +32,7 @@ from store.projections.failures import Failures
 from store.projections.folding import Fault, Intake, folded
 from store.projections.remembering import Remembered
 from store.reader import EventReader
-from store.records import Event
+from store.records import EventHeader
 
 __all__ = ["OnPoison", "Projected", "Projector"]
 
@@ -67,7 +67,7 @@ class Projected(Struct, frozen=True, kw_only=True):
     position: int
     is_behind: bool = False
     stands_by: bool = False
-    skipped: Event | None = None
+    skipped: EventHeader | None = None
 
 
 class _Refused(Exception):
@@ -139,16 +139,10 @@ class Projector:
         if safe <= checkpoint.position:
             return Projected(position=checkpoint.position)
         size = 1 if checkpoint.position < self._single_until else self._batch
-        events = list(
-            self._reader.feed(
-                after=checkpoint.position,
-                before=safe + 1,
-                where=self._where,
-                limit=size,
-                batch_size=size,
-            )
+        events = self._reader.headers(
+            after=checkpoint.position, before=safe + 1, where=self._where, limit=size
         )
-        end = events[-1].position if len(events) == size else safe
+        end = events[-1][0].position if len(events) == size else safe
         return self._take(checkpoint, events, end, within)
 
     def is_held(self) -> bool:
@@ -209,7 +203,11 @@ class Projector:
         return checkpoint
 
     def _take(
-        self, checkpoint: Checkpoint, events: Sequence[Event], end: int, within: Connection | None
+        self,
+        checkpoint: Checkpoint,
+        events: Sequence[tuple[EventHeader, bytes | str]],
+        end: int,
+        within: Connection | None,
     ) -> Projected:
         wanted, unread = self._intake.taken(events)
         done = folded(self.projection, wanted, self._rows({each.key for each in wanted}, within))
@@ -225,12 +223,14 @@ class Projector:
                 self._single_until = end
                 return Projected(position=checkpoint.position, is_behind=True)
             cause = refused.cause
-            return self._poisoned(checkpoint, Fault(events[0], wanted[0].handler.__name__, cause))
+            return self._poisoned(
+                checkpoint, Fault(events[0][0], wanted[0].handler.__name__, cause)
+            )
         if not is_moved:
             return Projected(position=checkpoint.position, stands_by=True)
         if fault is not None and reached > checkpoint.position:
             # The next step finds it in front: what was taken is told first.
-            before = sum(event.position <= reached for event in events)
+            before = sum(event.position <= reached for event, _ in events)
             return Projected(events=before, rows=len(done.rows), position=reached, is_behind=True)
         if fault is not None:
             return self._poisoned(checkpoint, fault)

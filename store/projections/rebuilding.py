@@ -220,7 +220,7 @@ def _last(intake: Intake, events: Iterable[Event], wanted: set[Key]) -> dict[Key
     """The first of the events for each key; no more are read than have to be."""
     found: dict[Key, Event] = {}
     for event in events if wanted else ():
-        for each in intake.taken([event])[0]:
+        for each in intake.taken([(event.header, event.raw_data)])[0]:
             if each.key in wanted:
                 found.setdefault(each.key, event)
         if len(found) == len(wanted):

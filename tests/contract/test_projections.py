@@ -31,7 +31,17 @@ from sqlalchemy import (
     text,
 )
 
-from store import Aggregate, Domain, Event, Hindsight, Moment, NewEvent, Projection, Row, any_
+from store import (
+    Aggregate,
+    Domain,
+    EventHeader,
+    Hindsight,
+    Moment,
+    NewEvent,
+    Projection,
+    Row,
+    any_,
+)
 from store.database.read_models import find
 from store.errors import (
     InvalidDomain,
@@ -115,7 +125,7 @@ def totals_table(*more: Any) -> Table:
     )
 
 
-def note_total(row: Row | None, added: Added, event: Event) -> Row:
+def note_total(row: Row | None, added: Added, event: EventHeader) -> Row:
     if added.number == 13:
         raise ValueError("unlucky")
     return {"id": event.aggregate_id, "total": (row["total"] if row else 0) + added.number}
@@ -313,7 +323,7 @@ def test_it_goes_on_by_itself_once_the_event_can_be_taken(
     with pytest.raises(ProjectionFailed):
         caught_up(totals.projections.projector("totals"))
 
-    def mended(row: Row | None, added: Added, event: Event) -> Row:
+    def mended(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {"id": event.aggregate_id, "total": (row["total"] if row else 0) + added.number}
 
     with Hindsight(store_url, domain=totals_domain(mended)) as store:
@@ -342,7 +352,7 @@ def test_events_that_no_handler_takes_need_not_be_read(store_url: str) -> None:
 
 
 def test_what_newer_code_passed_is_waited_for_no_longer(totals: Hindsight, store_url: str) -> None:
-    def mended(row: Row | None, added: Added, event: Event) -> Row:
+    def mended(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {"id": event.aggregate_id, "total": (row["total"] if row else 0) + added.number}
 
     with Hindsight(store_url, domain=totals_domain(mended)) as newer:
@@ -361,7 +371,7 @@ def test_what_newer_code_passed_is_waited_for_no_longer(totals: Hindsight, store
 def test_an_event_that_another_one_took_is_not_told_of(
     totals: Hindsight, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mended(row: Row | None, added: Added, event: Event) -> Row:
+    def mended(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {"id": event.aggregate_id, "total": (row["total"] if row else 0) + added.number}
 
     put(totals, "a", 13)
@@ -397,7 +407,7 @@ def test_it_leaves_the_event_out_where_that_is_wanted(
 
 
 def test_what_the_database_does_not_take_is_the_fault_of_its_event(store_url: str) -> None:
-    def twice(row: Row | None, added: Added, event: Event) -> Row:
+    def twice(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {"id": event.aggregate_id, "total": added.number}
 
     table = totals_table(UniqueConstraint("total"))
@@ -417,7 +427,7 @@ def test_what_the_database_does_not_take_is_the_fault_of_its_event(store_url: st
 
 
 def test_rows_may_pass_values_on_to_each_other_within_a_batch(store_url: str) -> None:
-    def held_by(row: Row | None, added: Added, event: Event) -> Row:
+    def held_by(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {"id": event.aggregate_id, "total": added.number}
 
     table = totals_table(UniqueConstraint("total"))
@@ -433,7 +443,7 @@ def test_rows_may_pass_values_on_to_each_other_within_a_batch(store_url: str) ->
 
 
 def test_a_row_is_removed_where_a_handler_says_so(store_url: str) -> None:
-    def kept_while_positive(row: Row | None, added: Added, event: Event) -> Row | None:
+    def kept_while_positive(row: Row | None, added: Added, event: EventHeader) -> Row | None:
         total = (row["total"] if row else 0) + added.number
         return {"id": event.aggregate_id, "total": total} if total > 0 else None
 
@@ -461,11 +471,11 @@ def test_rows_may_have_keys_of_their_own(store_url: str) -> None:
         Column("count", Integer, nullable=False),
     )
 
-    def counted(row: Row | None, added: Added, event: Event) -> Row:
+    def counted(row: Row | None, added: Added, event: EventHeader) -> Row:
         parity, size = by_parity(added, event)
         return {"parity": parity, "size": size, "count": (row["count"] if row else 0) + 1}
 
-    def by_parity(added: Added, event: Event) -> tuple[str, int]:
+    def by_parity(added: Added, event: EventHeader) -> tuple[str, int]:
         del event
         return "even" if added.number % 2 == 0 else "odd", len(str(added.number))
 
@@ -492,7 +502,7 @@ def test_rows_may_have_keys_of_their_own(store_url: str) -> None:
     ],
 )
 def test_a_row_that_does_not_fit_is_told(store_url: str, row: Mapping[str, Any], told: str) -> None:
-    def odd(before: Row | None, added: Added, event: Event) -> Row:
+    def odd(before: Row | None, added: Added, event: EventHeader) -> Row:
         del before, added, event
         return row
 
@@ -546,7 +556,7 @@ def test_values_of_all_kinds_come_back_as_they_were(
 ) -> None:
     """Of one type in a column, of several, and none at all: they are not written the same way."""
 
-    def one_of_them(row: Row | None, added: Added, event: Event) -> Row:
+    def one_of_them(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {"id": event.aggregate_id, **values[added.number]}
 
     with Hindsight(store_url, domain=totals_domain(one_of_them, table=KINDS)) as store:
@@ -564,7 +574,7 @@ def test_values_of_all_kinds_come_back_as_they_were(
 
 
 def test_what_is_too_long_for_its_column_is_not_cut(postgres_url: str) -> None:
-    def named(row: Row | None, added: Added, event: Event) -> Row:
+    def named(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {"id": event.aggregate_id, "total": added.number, "name": "x" * added.number}
 
     domain = totals_domain(named, table=totals_table(Column("name", String(3))))

@@ -33,7 +33,7 @@ from sqlalchemy import (
     insert,
 )
 
-from store import Aggregate, Domain, Event, Hindsight, Moment, Projection, Row
+from store import Aggregate, Domain, EventHeader, Hindsight, Moment, Projection, Row
 from store.errors import InvalidQuestion, ProjectionOutdated
 from store.projections import Filter, ReadModel
 from store.projections.read_model import Operator
@@ -61,7 +61,7 @@ things = Table(
 )
 
 
-def unused(row: Row | None, added: Added, event: Event) -> Row | None:
+def unused(row: Row | None, added: Added, event: EventHeader) -> Row | None:
     del row, added, event
     return None
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Connection, Index, Integer, MetaData, Table, Text, inspect, text
 
-from store import Aggregate, Domain, Event, Hindsight, NewEvent, Projection, Row, any_
+from store import Aggregate, Domain, EventHeader, Hindsight, NewEvent, Projection, Row, any_
 from store.database.read_models import create, put_in_place
 from store.errors import (
     DatabaseBusy,
@@ -38,7 +38,7 @@ def sums(*more: Any) -> Table:
     )
 
 
-def note_sum(row: Row | None, added: Added, event: Event) -> Row:
+def note_sum(row: Row | None, added: Added, event: EventHeader) -> Row:
     if added.number == 13:
         raise ValueError("unlucky")
     before = row or {"total": 0, "events": 0}
@@ -192,7 +192,7 @@ def test_a_check_leaves_out_what_was_left_out(
 def test_what_ends_in_front_of_its_work_leaves_nothing_behind(
     filled: Hindsight, store_url: str
 ) -> None:
-    def failing(row: Row | None, added: Added, event: Event) -> Row:
+    def failing(row: Row | None, added: Added, event: EventHeader) -> Row:
         if added.number == 5:
             raise ValueError("unlucky")
         return note_sum(row, added, event)
@@ -326,7 +326,7 @@ def test_what_other_code_began_is_begun_anew(filled: Hindsight, store_url: str) 
     put(filled, "long", *[1] * BATCH)
     catch_up(filled)
 
-    def doubled(row: Row | None, added: Added, event: Event) -> Row:
+    def doubled(row: Row | None, added: Added, event: EventHeader) -> Row:
         before = row or {"total": 0, "events": 0}
         total = before["total"] + 2 * added.number
         return {"id": event.aggregate_id, "total": total, "events": before["events"] + 1}
@@ -345,7 +345,7 @@ def test_what_other_code_began_is_begun_anew(filled: Hindsight, store_url: str) 
 
 
 def test_a_new_version_may_have_other_columns(filled: Hindsight, store_url: str) -> None:
-    def noted(row: Row | None, added: Added, event: Event) -> Row:
+    def noted(row: Row | None, added: Added, event: EventHeader) -> Row:
         return {**note_sum(row, added, event), "last": added.number}
 
     table = sums(Column("last", Integer))
@@ -366,7 +366,7 @@ def test_a_new_version_may_have_another_key(filled: Hindsight, store_url: str) -
         Column("events", Integer, nullable=False),
     )
 
-    def counted(row: Row | None, added: Added, event: Event) -> Row:
+    def counted(row: Row | None, added: Added, event: EventHeader) -> Row:
         del event
         return {"number": added.number, "events": (row["events"] if row else 0) + 1}
 
@@ -393,7 +393,7 @@ def test_a_rebuild_stops_at_an_event_that_cannot_be_taken(
         [standing] = store.projections.standing()
         assert (standing.state, standing.skipped) == ("up to date", 1)
 
-    def mended(row: Row | None, added: Added, event: Event) -> Row:
+    def mended(row: Row | None, added: Added, event: EventHeader) -> Row:
         before = row or {"total": 0, "events": 0}
         total = before["total"] + added.number
         return {"id": event.aggregate_id, "total": total, "events": before["events"] + 1}

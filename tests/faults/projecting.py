@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 
-from store import Domain, Event, Hindsight, Projection, Row
+from store import Domain, EventHeader, Hindsight, Projection, Row
 from store.errors import DatabaseBusy, RebuildInterrupted, StoreUnavailable
 from store.work import beside, projecting
 from tests.faults.relaying import opened
@@ -34,7 +34,7 @@ counts = Table(
 )
 
 
-def count_event(row: Row | None, data: Any, event: Event) -> Row:
+def count_event(row: Row | None, data: Any, event: EventHeader) -> Row:
     """One more: an event that takes effect twice is counted twice."""
     return {
         "user_id": event.aggregate_id,
@@ -44,7 +44,7 @@ def count_event(row: Row | None, data: Any, event: Event) -> Row:
     }
 
 
-def of_its_type(data: Any, event: Event) -> tuple[str, str]:
+def of_its_type(data: Any, event: EventHeader) -> tuple[str, str]:
     """Each user has a row for each type of its events."""
     return event.aggregate_id, event.event_type
 
