@@ -20,6 +20,8 @@ from tests import sums
 from tests.sums import project, put
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 
 

@@ -40,6 +40,8 @@ from store.projections.read_model import Operator
 from store.projections.values import parsed
 from tests.totals import Added, Total, add
 
+pytestmark = pytest.mark.slow
+
 AT = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 
 things = Table(

@@ -27,6 +27,8 @@ from store.projections import Filter, ReadModel, read_model
 from store.projections.values import kind_of, spelled
 from tests.totals import Added, numbers
 
+pytestmark = pytest.mark.slow
+
 AT = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 
 things = Table(
