@@ -22,6 +22,11 @@ from store.snapshots import Beginning, Snapshots
 from store.sources import EventSource
 
 
+def _nothing_kept(aggregate_id: str, max_age: float | None) -> Loaded[Any] | None:
+    del aggregate_id, max_age
+    return None
+
+
 class Repository:
     """Loads aggregates. Safe to share between threads.
 
@@ -43,6 +48,8 @@ class Repository:
         self._snapshots = snapshots
         self._writable = writable
         self._states = None if cache is None else cache.states(domains, self._extended)
+        # The newest state as this process keeps it, where that takes no query to know.
+        self.fresh = self._states.fresh if self._states else _nothing_kept
 
     def load(
         self,
@@ -96,12 +103,6 @@ class Repository:
         if version is not None and loaded.version < version:
             raise VersionNotFound(aggregate_id, version, newest=loaded.version)
         return loaded
-
-    def fresh(self, aggregate_id: str, max_age: float | None) -> Loaded[Any] | None:
-        """The newest state as this process keeps it, where that takes no query to know."""
-        if max_age is not None:
-            check_age(max_age)
-        return None if self._states is None else self._states.fresh(aggregate_id, max_age)
 
     def newest(self, aggregate_id: str, aggregate_type: str) -> Loaded[Any]:
         """The newest state, the initial one where no event is stored; raises as `load` does.

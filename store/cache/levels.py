@@ -59,6 +59,9 @@ class Kind(Protocol[Value]):
         ...
 
 
+_NUMBERS = frozenset({float, int})
+
+
 class TwoLevels(Generic[Value]):
     """The newest of each aggregate, of one kind. Safe to share between threads."""
 
@@ -86,7 +89,11 @@ class TwoLevels(Generic[Value]):
     def fresh(self, aggregate_id: str, max_age: float | None) -> Value | None:
         """What this process keeps, where it is not older than `max_age` seconds.
 
-        Without, where nobody has committed anything since it was checked.
+        Without, where nobody has committed anything since it was checked. All of it stands here, as
+        each call costs a tenth of the answer.
+
+        Raises:
+            InvalidEvent: it is no number of seconds.
         """
         now = monotonic()
         kept = self.local.get(aggregate_id, self._tails.generation, now)
@@ -96,8 +103,12 @@ class TwoLevels(Generic[Value]):
             if not self._is_newest(kept):
                 return None
             kept.checked_at = now
-        elif not self._is_fresh(aggregate_id, kept, max_age, now):
-            return None
+        else:
+            if type(max_age) not in _NUMBERS or not 0 <= max_age < inf:
+                check_age(max_age)
+            checked_at = kept.checked_at
+            if now - checked_at > max_age or checked_at <= self._writes.last(aggregate_id):
+                return None
         self._hit_l1()
         return kept.value
 
@@ -251,5 +262,5 @@ class TwoLevels(Generic[Value]):
 
 def check_age(max_age: float) -> None:
     """Raise `InvalidEvent` where it is no number of seconds."""
-    if type(max_age) not in {float, int} or not 0 <= max_age < inf:
+    if type(max_age) not in _NUMBERS or not 0 <= max_age < inf:
         raise InvalidEvent(f"max_age: {max_age!r} is not a number of seconds from 0")

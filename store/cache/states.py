@@ -159,7 +159,9 @@ class States:
     def fresh(self, aggregate_id: str, max_age: float | None) -> Loaded[Any] | None:
         """What this process keeps; see `TwoLevels.fresh`."""
         kept = self._levels.fresh(aggregate_id, max_age)
-        return None if kept is None else self._kind.given(kept)
+        if kept is None or kept.json is None:
+            return None if kept is None else kept.loaded
+        return self._kind.given(kept)
 
     def newest(
         self,
