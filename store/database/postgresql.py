@@ -515,6 +515,9 @@ def _named(error: BaseException | None, batch: Batch = ()) -> Exception:
         return SchemaError(f"{message}; run: hindsight migrate")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and _lost(error):
         return ConnectionLost(message)
+    if isinstance(error, pg.FeatureNotSupported) and "cached plan" in message:
+        # The table has other columns by now: a new connection has no plans of before.
+        return ConnectionLost(message)
     for named, causes in _NAMES:
         if isinstance(error, causes):
             return named(message)

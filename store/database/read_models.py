@@ -26,7 +26,13 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, NoSuchTableError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchTableError,
+    ProgrammingError,
+)
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from store.errors import ReadModelInUse
@@ -34,6 +40,7 @@ from store.errors import ReadModelInUse
 LOCK_TIMEOUT = 2_000
 """Milliseconds for which one table waits to take another's place: who reads waits behind it."""
 _KEYS_AT_ONCE = 500
+_NOT_THE_VALUES = (pg.UndefinedTable, pg.UndefinedColumn, pg.InsufficientPrivilege)
 
 # Rights of the whole table and of single columns, as the server keeps them.
 _GRANTS = """
@@ -131,6 +138,16 @@ def write(
             connection.execute(delete(table).where(chosen))
 
 
+def is_refusal(error: object) -> bool:
+    """Whether the database does not take the values it was given, as they are."""
+    if not isinstance(error, DBAPIError) or isinstance(error.orig, _NOT_THE_VALUES):
+        return False
+    if isinstance(error, IntegrityError | DataError | ProgrammingError):
+        return True
+    # Such as a text that is longer than an index takes.
+    return isinstance(error.orig, pg.ProgramLimitExceeded)
+
+
 def put_in_place(connection: Connection, table: Table, built: Table) -> None:
     """Have `built` take the place, the name and, on PostgreSQL, the rights of `table`.
 
@@ -223,9 +240,8 @@ def _upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, An
         text = _replacing_text(table, connection.dialect)
         connection.exec_driver_sql(text, list(zip(*adapted, strict=True)))
     elif _can_be_packed(connection, table, columns):
-        packed = {
-            name: list(values) for name, values in _adapted(connection, table, columns).items()
-        }
+        adapted = _adapted(connection, table, columns).values()
+        packed = {f"p{number}": list(values) for number, values in enumerate(adapted)}
         connection.exec_driver_sql(_replacing_text(table, connection.dialect), packed)
     else:
         statement = _replacing(insert(connection, table), table)
@@ -238,7 +254,11 @@ def _replacing_text(table: Table, dialect: Dialect) -> str:
     if dialect.name == "sqlite":
         return str(_replacing(sqlite.insert(table), table).compile(dialect=dialect))
     names = table.columns.keys()
-    arrays = [bindparam(name, type_=postgresql.ARRAY(table.columns[name].type)) for name in names]
+    arrays = [
+        # By number: a name may have signs in it that a placeholder cannot.
+        bindparam(f"p{number}", type_=postgresql.ARRAY(table.columns[name].type))
+        for number, name in enumerate(names)
+    ]
     rows = func.unnest(*arrays).table_valued(*names).render_derived()
     statement = postgresql.insert(table).from_select(names, select(*rows.columns))
     return str(_replacing(statement, table).compile(dialect=dialect))

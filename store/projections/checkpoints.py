@@ -85,10 +85,13 @@ class Checkpoints:
         """Say where it is to end; False as `move`."""
         return self._changed(connection, checkpoint, {"goal": goal})
 
-    def note_check(self, connection: Connection, projection: str, drift: int) -> None:
-        """Write down how many rows of the table that is read are wrong."""
+    def note_check(
+        self, connection: Connection, projection: str, generation: int, drift: int
+    ) -> None:
+        """Write down how many rows of a table are wrong, if it is the one that is read."""
         values = {"drift": drift, "checked_at": datetime.now(UTC)}
-        connection.execute(self._of(projection, "live", update(self._table).values(values)))
+        statement = self._of(projection, "live", update(self._table).values(values))
+        connection.execute(statement.where(self._table.c.generation == generation))
 
     def replace(self, connection: Connection, live: Checkpoint, built: Checkpoint) -> bool:
         """Have the table that is read be the one that was built; False as `move`."""

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.exc import DataError, ProgrammingError
 
 from store.database.read_models import columns_of, find
 from store.projection import Key, Row
@@ -54,20 +55,29 @@ def compared(
 
     A page of rows at a time, each looked up in the other table: databases sort keys by rules of
     their own. Columns that only one of them has are not compared; where the one that is read lacks
-    a part of the key, none of its rows is one of the other's.
+    a part of the key, or has values of other types, none of its rows is one of the other's.
     """
-    counted: dict[Kind, int] = {"missing": 0, "extra": 0, "differing": 0}
-    differences: list[Difference] = []
     rows, there = _count(built, expected), columns_of(live, table)
+    extra = _count(live, table) if there else 0
+    incomparable = Compared(rows=rows, missing=rows, extra=extra, differing=0, differences=())
     if any(column.name not in there for column in table.primary_key):
-        extra = _count(live, table) if there else 0
-        return Compared(rows=rows, missing=rows, extra=extra, differing=0, differences=())
+        return incomparable
     columns = [name for name in table.columns.keys() if name in there]  # noqa: SIM118
-    for difference in _differences(live, table, built, expected, columns):
+    try:
+        return _counted(rows, _differences(live, table, built, expected, columns), shown)
+    except (ValueError, TypeError, DataError, ProgrammingError):
+        # Of other types: values that cannot be read as these columns have them.
+        return incomparable
+
+
+def _counted(rows: int, differences: Iterator[Difference], shown: int) -> Compared:
+    counted: dict[Kind, int] = {"missing": 0, "extra": 0, "differing": 0}
+    first: list[Difference] = []
+    for difference in differences:
         counted[difference.kind] += 1
-        if len(differences) < shown:
-            differences.append(difference)
-    return Compared(rows=rows, differences=differences, **counted)
+        if len(first) < shown:
+            first.append(difference)
+    return Compared(rows=rows, differences=first, **counted)
 
 
 def changed_columns(found: Row, expected: Row) -> list[str]:

@@ -76,7 +76,9 @@ class Intake:
                 data = decoders[event.event_version][event.event_type](raw_data)
                 if (handler := handlers.get(type(data))) is not None:
                     name = handler.__name__
-                    found.append(Taken(event, data, handler, key(data, event)))
+                    taken = Taken(event, data, handler, key(data, event))
+                    hash(taken.key)
+                    found.append(taken)
             except Exception as error:  # noqa: BLE001 (upcasters and keys are somebody else's code)
                 return found, Fault(event, name, error)
         return found, None

@@ -7,17 +7,17 @@ once: who comes second finds that it has moved, and writes nothing.
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import Database, Listener
-from store.database.fence import SafeBound
-from store.database.read_models import beside, find, write
+from store.database.fence import LOOK_AHEAD, SafeBound
+from store.database.read_models import beside, find, is_refusal, write
 from store.domain import Domains
 from store.errors import (
     EventStoreError,
@@ -132,10 +132,13 @@ class Projector:
         left, self._left = self._left, at
         if left != at:
             self._remembered.forget()
+            self._bound = SafeBound(self._database)  # the database may be an earlier one
         if left not in {None, at}:
             return Projected(position=checkpoint.position, stands_by=True)
-        safe = self._bound.beyond(checkpoint.position)
-        safe = safe if goal is None else min(safe, goal)
+        if goal is None:
+            safe = self._bound.beyond(checkpoint.position)
+        else:  # the table that is read has come that far: nobody has to be waited for
+            safe = min(goal, checkpoint.position + LOOK_AHEAD)
         if safe <= checkpoint.position:
             return Projected(position=checkpoint.position)
         size = 1 if checkpoint.position < self._single_until else self._batch
@@ -210,13 +213,15 @@ class Projector:
         within: Connection | None,
     ) -> Projected:
         wanted, unread = self._intake.taken(events)
-        done = folded(self.projection, wanted, self._rows({each.key for each in wanted}, within))
-        self._timed(done.timings)
-        fault = done.fault or unread
-        reached = end if fault is None else fault.event.position - 1
         try:
+            rows = self._rows({each.key for each in wanted}, within)
+            done = folded(self.projection, wanted, rows)
+            self._timed(done.timings)
+            fault = done.fault or unread
+            reached = end if fault is None else fault.event.position - 1
             is_moved = self._write(checkpoint, done.rows, reached, within)
         except _Refused as refused:
+            self._remembered.forget()
             if within is not None:
                 raise refused.cause from None  # the caller's transaction is over
             if len(events) > 1:
@@ -241,7 +246,10 @@ class Projector:
         unknown = [key for key in keys if key not in known]
         if not unknown:
             return known
-        with nullcontext(within) if within else self._database.connect() as connection:
+        with (
+            _refusing(),
+            nullcontext(within) if within else self._database.connect() as connection,
+        ):
             return {**known, **find(connection, self._table, unknown)}
 
     def _write(
@@ -254,18 +262,16 @@ class Projector:
         """Write rows and checkpoint, all or nothing; False where it has moved meanwhile."""
         if reached == checkpoint.position:
             return True
-        try:
-            with nullcontext(within) if within else self._database.transaction() as connection:
-                # First, so that who comes second waits here and has not touched a row.
-                if not self._checkpoints.move(connection, checkpoint, reached):
-                    return False
-                write(connection, self._table, rows)
-                if self._may_wait:
-                    self._failures.settle(connection, self.projection.name)
-        except Exception as error:
-            if (cause := _fault_of_rows(error)) is None:
-                raise
-            raise _Refused(cause) from error
+        with (
+            _refusing(),
+            nullcontext(within) if within else self._database.transaction() as connection,
+        ):
+            # First, so that who comes second waits here and has not touched a row.
+            if not self._checkpoints.move(connection, checkpoint, reached):
+                return False
+            write(connection, self._table, rows)
+            if self._may_wait:
+                self._failures.settle(connection, self.projection.name)
         self._may_wait = False
         # The caller may roll back yet, and then nobody else has moved it.
         self._left = None if within else (checkpoint.generation, reached)
@@ -303,12 +309,14 @@ def table_of(projection: Projection, target: Target) -> Table:
     return projection.table if target == "live" else beside(projection.table, f"__{target}")
 
 
-def _fault_of_rows(error: Exception) -> Exception | None:
-    """What is wrong with the rows, where it is they that the database does not take."""
-    if not isinstance(error, EventStoreError):
-        return error  # values that the driver does not know what to do with
-    cause = error.__cause__
-    refusals = (IntegrityError, DataError, ProgrammingError)
-    if type(error) is EventStoreError and isinstance(cause, refusals):
-        return error
-    return None
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Tell what is wrong with rows or keys, which the database does not take, from its absence."""
+    try:
+        yield
+    except EventStoreError as error:
+        if is_refusal(error.__cause__):
+            raise _Refused(error) from error
+        raise
+    except (TypeError, ValueError, OverflowError, ArithmeticError, SQLAlchemyError) as error:
+        raise _Refused(error) from error  # values that the driver does not know what to do with

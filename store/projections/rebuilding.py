@@ -49,6 +49,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     projection: str
     version: int
     position: int
+    generation: int
     compared: Compared
     drifted: Sequence[Drifted]
 
@@ -70,7 +71,7 @@ def check(
 ) -> Checked:
     """Compare the table that is read with one made from all events; write down what was found.
 
-    Events that the one left out are left out of the other.
+    Events that the one left out, and that still cannot be taken, are left out of the other.
 
     Raises:
         ProjectionNotBuilt, ProjectionOutdated: there is no table of this code.
@@ -92,7 +93,9 @@ def check(
         raise
     abandon(database, projection, "check")
     with database.transaction() as connection:
-        Checkpoints(database).note_check(connection, projection.name, checked.compared.drift)
+        Checkpoints(database).note_check(
+            connection, projection.name, checked.generation, checked.compared.drift
+        )
     return checked
 
 
@@ -110,7 +113,12 @@ def rebuild(
         RebuildInterrupted: somebody else builds the same.
         DatabaseBusy: the table was in use for long; nothing was replaced, what was built is there.
     """
-    checked = _compare(database, domains, projection, "rebuild", progress)
+    try:
+        checked = _compare(database, domains, projection, "rebuild", progress)
+    except ProjectionFailed:
+        # What is done about it may make other rows of the events before it, too.
+        abandon(database, projection, "rebuild")
+        raise
     if checked is None:
         raise RebuildInterrupted(projection=projection.name)
     position = _replace(database, domains, projection, progress)
@@ -134,6 +142,10 @@ def _compare(
         pinned = checkpoints.read(projection.name, within=seen)
         if pinned is None or pinned.position < begun.position:
             raise RebuildInterrupted(projection=projection.name)
+        if target == "check" and pinned.version != projection.version:
+            raise ProjectionOutdated(
+                projection=projection.name, built=pinned.version, declared=projection.version
+            )
         builder.reach(pinned.position, progress)
         with database.snapshot() as other:
             found = compared(seen, projection.table, other, built)
@@ -146,6 +158,7 @@ def _compare(
         projection=projection.name,
         version=projection.version,
         position=pinned.position,
+        generation=pinned.generation,
         compared=found,
         drifted=[Drifted(each, touched.get(each.key)) for each in found.differences],
     )

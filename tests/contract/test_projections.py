@@ -1,5 +1,7 @@
 """Read models that follow the events: each event takes effect once, and what cannot is told."""
 
+import random
+import string
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -798,3 +800,55 @@ def test_a_projector_waits_for_its_database_and_its_event(totals: Hindsight) -> 
     stop.set()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_a_text_that_no_index_takes_is_the_fault_of_its_event(postgres_url: str) -> None:
+    noise = "".join(random.Random(1).choices(string.printable, k=16_000))
+
+    def noisy(row: Row | None, added: Added, event: EventHeader) -> Row:
+        del row
+        text = noise if added.number == 2 else "short"
+        return {"id": event.aggregate_id, "total": added.number, "text": text}
+
+    table = totals_table(Column("text", Text, index=True))
+    with Hindsight(postgres_url, domain=totals_domain(noisy, table=table)) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        put(store, "b", 2)
+        with pytest.raises(ProjectionFailed, match="of 'b' version 1"):
+            caught_up(store.projections.projector("totals"))
+
+
+@pytest.mark.parametrize("key", [["a"], "a\0b", 2**70], ids=["list", "NUL", "large"])
+def test_a_key_that_cannot_be_one_is_the_fault_of_its_event(store_url: str, key: Any) -> None:
+    def chosen(added: Added, event: EventHeader) -> Any:
+        return key if added.number == 2 else event.aggregate_id
+
+    def noted(row: Row | None, added: Added, event: EventHeader) -> Row:
+        del row
+        return {"id": chosen(added, event), "total": added.number}
+
+    with Hindsight(store_url, domain=totals_domain(noted, key=chosen)) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        put(store, "b", 2)
+        if (key == "a\0b") != store.database.is_remote and not isinstance(key, list):
+            return  # SQLite has such texts, and PostgreSQL makes a text of any number
+        with pytest.raises(ProjectionFailed, match="of 'b' version 1"):
+            caught_up(store.projections.projector("totals"))
+        assert store.projections.standing()[0].state == "stopped"
+
+
+def test_columns_may_have_names_with_signs_in_them(store_url: str) -> None:
+    def noted(row: Row | None, added: Added, event: EventHeader) -> Row:
+        del row
+        return {"id": event.aggregate_id, "total": 1, "full name": "x", "100%": added.number}
+
+    table = totals_table(Column("full name", Text), Column("100%", Integer))
+    with Hindsight(store_url, domain=totals_domain(noted, table=table)) as store:
+        store.projections.build_missing()
+        put(store, "a", 7)
+        caught_up(store.projections.projector("totals"))
+        row = store.read_model("totals").get("a")
+        assert row is not None
+        assert (row["full name"], row["100%"]) == ("x", 7)

@@ -7,9 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Index, Integer, MetaData, Table, Text, inspect, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    inspect,
+    text,
+)
 
-from store import Aggregate, Domain, EventHeader, Hindsight, NewEvent, Projection, Row, any_
+from store import Aggregate, Domain, EventHeader, Hindsight, Moment, NewEvent, Projection, Row, any_
 from store.database.read_models import create, put_in_place
 from store.errors import (
     DatabaseBusy,
@@ -539,3 +550,127 @@ def test_who_reads_for_long_keeps_the_old_table_and_nobody_else_waits_for_long(
                 store.projections.rebuild("sums")
         assert rows(store) == {"a": 1}
         assert store.projections.rebuild("sums").position == 1
+
+
+def test_nobody_is_waited_for_below_what_the_table_has(postgres_url: str) -> None:
+    """At a position that was drawn for nothing, a builder meets writers that are none of its."""
+    with Hindsight(postgres_url, domain=summing()) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        with store.database.connect() as plain:
+            connection = plain.execution_options(isolation_level="READ COMMITTED")
+            connection.begin()
+            store.append(
+                "total",
+                "a",
+                [NewEvent("Added", {"number": 2})],
+                expected=any_(),
+                connection=connection,
+            )
+            connection.rollback()
+        put(store, "a", 3)
+        catch_up(store)
+        with store.database.transaction() as connection:
+            store.append(
+                "total",
+                "b",
+                [NewEvent("Added", {"number": 4})],
+                expected=any_(),
+                connection=connection,
+            )
+            assert store.projections.check("sums").compared.drift == 0
+            assert store.projections.rebuild("sums").position == 3
+        catch_up(store)
+        assert rows(store) == {"a": 4, "b": 4}
+
+
+def test_code_that_was_mended_begins_a_rebuild_anew(filled: Hindsight, store_url: str) -> None:
+    factor = [1]
+
+    def scaled(number: int) -> int:
+        return factor[0] * number
+
+    def by_another(row: Row | None, added: Added, event: EventHeader) -> Row:
+        if added.number == 7 and factor[0] == 1:
+            raise ValueError("unlucky")
+        before = row or {"total": 0, "events": 0}
+        total = before["total"] + scaled(added.number)
+        return {"id": event.aggregate_id, "total": total, "events": before["events"] + 1}
+
+    put(filled, "long", *[1] * BATCH, 7)
+    catch_up(filled)
+    with Hindsight(store_url, domain=summing(by_another, version=2)) as store:
+        with pytest.raises(ProjectionFailed):
+            store.projections.rebuild("sums")
+        factor[0] = 10
+        store.projections.rebuild("sums")
+        assert rows(store)["long"] == 10 * (BATCH + 7)
+        assert store.projections.check("sums").compared.drift == 0
+
+
+def test_a_check_during_an_upgrade_tells_no_drift(
+    filled: Hindsight, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def doubled(row: Row | None, added: Added, event: EventHeader) -> Row:
+        before = row or {"total": 0, "events": 0}
+        total = before["total"] + 2 * added.number
+        return {"id": event.aggregate_id, "total": total, "events": before["events"] + 1}
+
+    reach = building.Builder.reach
+
+    def upgraded(self: building.Builder, goal: int, progress: Any) -> None:
+        monkeypatch.undo()
+        with Hindsight(store_url, domain=summing(doubled, version=2)) as newer:
+            newer.projections.rebuild("sums")
+        reach(self, goal, progress)
+
+    monkeypatch.setattr(building.Builder, "reach", upgraded)
+    with pytest.raises(ProjectionOutdated):
+        filled.projections.check("sums")
+    [standing] = filled.projections.standing()
+    assert standing.checkpoint is not None
+    assert standing.checkpoint.drift == 0
+
+
+def test_a_column_may_become_one_of_another_type(store_url: str) -> None:
+    def named(row: Row | None, added: Added, event: EventHeader) -> Row:
+        del row
+        return {"id": event.aggregate_id, "noted": f"n{added.number}"}
+
+    def timed(row: Row | None, added: Added, event: EventHeader) -> Row:
+        del row, added
+        return {"id": event.aggregate_id, "noted": event.occurred_at}
+
+    def noting(kind: Any) -> Table:
+        return Table(
+            "sums", MetaData(), Column("id", Text, primary_key=True), Column("noted", kind)
+        )
+
+    with Hindsight(store_url, domain=summing(named, table=noting(Text))) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+    newer = summing(timed, table=noting(Moment), version=2)
+    with Hindsight(store_url, domain=newer) as store:
+        store.projections.rebuild("sums")
+        [event] = store.events("a")
+        assert store.read_model("sums").get("a") == {"id": "a", "noted": event.occurred_at}
+
+
+def test_who_has_read_the_old_table_reads_the_new_one(postgres_url: str) -> None:
+    wide = Table(
+        "sums",
+        MetaData(),
+        Column("id", Text, primary_key=True),
+        Column("total", BigInteger, nullable=False, index=True),
+        Column("events", Integer, nullable=False),
+    )
+    with Hindsight(postgres_url, domain=summing()) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+        for _ in range(10):
+            store.read_model("sums").get("a")
+        with Hindsight(postgres_url, domain=summing(table=wide, version=2)) as newer:
+            newer.projections.rebuild("sums")
+        assert store.read_model("sums").get("a") == {"id": "a", "total": 1, "events": 1}
