@@ -1,9 +1,9 @@
 """The first level: what this process keeps of the aggregates it used last."""
 
-from collections import OrderedDict
 from threading import RLock
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from lru import LRU
 from msgspec import Struct
 
 from store.cache.tails import Generation
@@ -38,7 +38,6 @@ BYTES = 32 * 2**20
 """How much JSON is kept, of each kind; as Python objects it is some times that."""
 LARGEST = BYTES // 8
 """How much JSON one may have, so that a few large ones do not drive out all others."""
-_SHARE = BYTES // AGGREGATES
 
 
 class Entry(Struct, Generic[Value]):
@@ -67,9 +66,8 @@ class Local(Generic[Value]):
         # Who is interrupted to collect garbage may have to close a store, which asks for the size.
         self._lock = RLock()
         self._generation: Generation | None = None
-        # From the one whose use is longest ago.
-        self._kept: OrderedDict[str, Entry[Value]] = OrderedDict()
-        self._weight = 0
+        # One more than are kept, so that none goes without its size being taken off.
+        self._kept: LRU[str, Entry[Value]] = LRU(AGGREGATES + 1)
         self.size = 0
 
     def get(self, aggregate_id: str, generation: Generation, now: float) -> Entry[Value] | None:
@@ -79,10 +77,7 @@ class Local(Generic[Value]):
                 self._clear()
                 self._generation = generation
             kept = self._kept.get(aggregate_id)
-            if kept is None:
-                return None
-            if now - kept.kept_at < SECONDS:
-                self._kept.move_to_end(aggregate_id)
+            if kept is None or now - kept.kept_at < SECONDS:
                 return kept
             self._remove(aggregate_id)
             return None
@@ -106,23 +101,16 @@ class Local(Generic[Value]):
 
     def _add(self, aggregate_id: str, kept: Entry[Value]) -> None:
         self._kept[aggregate_id] = kept
-        self._weight += _weight(kept)
         self.size += kept.value.size
-        while self._weight > BYTES:
-            self._remove(next(iter(self._kept)))
+        while len(self._kept) > AGGREGATES or self.size > BYTES:
+            _, gone = self._kept.popitem(least_recent=True)
+            self.size -= gone.value.size
 
     def _remove(self, aggregate_id: str) -> None:
         kept = self._kept.pop(aggregate_id, None)
         if kept is not None:
-            self._weight -= _weight(kept)
             self.size -= kept.value.size
 
     def _clear(self) -> None:
         self._kept.clear()
-        self._weight = self.size = 0
-
-
-def _weight(kept: Entry[Any]) -> int:
-    """Each takes at least its share, so that the one bound is both that of bytes and of number."""
-    size: int = kept.value.size
-    return max(size, _SHARE)
+        self.size = 0

@@ -616,16 +616,16 @@ def test_a_store_may_be_collected_while_another_keeps_something(
             self.itself = self
             self.store = Hindsight(store_url, metrics=store.metrics if store.measured else False)
 
-    weigh = local._weight
+    add = local.Local._add
 
-    def collecting(kept: Any) -> int:
+    def collecting(self: local.Local[Any], aggregate_id: str, kept: Any) -> None:
         gc.collect()
-        return weigh(kept)
+        add(self, aggregate_id, kept)
 
     gc.disable()
     try:
         Holder()
-        monkeypatch.setattr(local, "_weight", collecting)
+        monkeypatch.setattr(local.Local, "_add", collecting)
         assert store.load("a").version == 1
     finally:
         gc.enable()
