@@ -43,6 +43,8 @@ EventStoreError
 ├── UnknownEventType                    the aggregate has no event of that name
 ├── ApplyFailed                         an event cannot be folded; carries what was reached
 ├── HistoryGap                          a version is missing from a history
+├── ArchiveBusy                         somebody else archives, or restores, just now
+├── PackDamaged                         archived events are not as they were packed
 ├── SnapshotAhead                       a snapshot is of a version that has no event
 ├── SnapshotRefused                     a state that would not come back from JSON as it is
 ├── TraceTooLarge                   a history of more bytes than fit into one file
@@ -513,6 +515,23 @@ class HistoryGap(EventStoreError):
         self.aggregate_id = aggregate_id
         self.after = after
         self.found = found
+
+
+class ArchiveBusy(EventStoreError):
+    """Somebody else moves events to the archive, or back; one at a time does."""
+
+    def __init__(self) -> None:
+        super().__init__("another process archives or restores just now; try again later")
+
+
+class PackDamaged(EventStoreError):
+    """Archived events cannot be read; `version` is that of the first of those packed together."""
+
+    def __init__(self, *, aggregate_id: str, version: int, reason: str) -> None:
+        super().__init__(f"{aggregate_id!r}: the pack from version {version} on: {reason}")
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.reason = reason
 
 
 class InvalidExpression(EventStoreError, ValueError):
