@@ -16,6 +16,7 @@ GRANTS = (
     "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds, outbox",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE checkpoints, projection_failures",
     "SELECT, INSERT ON TABLE operations",
+    "SELECT ON TABLE archive, archive_batches, archive_restored, events_archive",
     "SELECT, INSERT, DELETE ON TABLE conflicts, inbox",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE metric_samples",
     f"SELECT ON TABLE store_info, {VERSION_TABLE}",

@@ -27,7 +27,7 @@ from sqlalchemy import (
     Uuid,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 NAMING = {
@@ -84,6 +84,7 @@ _ID = Text().with_variant(Text(collation="C"), "postgresql")
 _JSON = Text().with_variant(JSON(), "postgresql")
 _POSITION = BigInteger().with_variant(Integer(), "sqlite")
 _UUID = String(36).with_variant(Uuid(), "postgresql")
+_UUIDS = LargeBinary().with_variant(ARRAY(Uuid()), "postgresql")
 
 
 @cache
@@ -105,6 +106,7 @@ def define(*, position_is_key: bool) -> MetaData:
         Column("first_occurred_at", Moment, nullable=False),
         Column("last_occurred_at", Moment, nullable=False),
         Column("last_recorded_at", Moment, nullable=False),
+        Column("archived_through", BigInteger, nullable=False, server_default="0"),
         # Only of columns that never change: any other index would end HOT updates of the head.
         Index(None, "aggregate_type", "aggregate_id"),
     )
@@ -128,6 +130,7 @@ def define(*, position_is_key: bool) -> MetaData:
         Column("aggregate_type", Text, nullable=False),
         Column("seen_at", Moment, nullable=False),
     )
+    _define_archive(metadata, position_is_key=position_is_key)
     _define_watching(metadata)
     _define_outbox(metadata)
     _define_projections(metadata)
@@ -150,6 +153,62 @@ def define(*, position_is_key: bool) -> MetaData:
         CheckConstraint("id = 1", name="single_row"),
     )
     return metadata
+
+
+def _define_archive(metadata: MetaData, *, position_is_key: bool) -> None:
+    Table(
+        "archive",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("ran_at", Moment),
+        CheckConstraint("id = 1", name="single_row"),
+    )
+    Table(
+        "archive_batches",
+        metadata,
+        Column("last_position", _POSITION, primary_key=True, autoincrement=False),
+        Column("first_position", BigInteger, nullable=False),
+        Column("events", Integer, nullable=False),
+        Column("packs", Integer, nullable=False),
+        Column("bytes", BigInteger, nullable=False),
+        Column("earliest_occurred_at", Moment, nullable=False),
+        Column("latest_occurred_at", Moment, nullable=False),
+        Column("earliest_recorded_at", Moment, nullable=False),
+        Column("latest_recorded_at", Moment, nullable=False),
+        Column("dictionary", LargeBinary, nullable=False),
+        Column("correlations", LargeBinary, nullable=False),
+        Column("archived_at", Moment, nullable=False),
+        Column("archived_by", Text, nullable=False),
+    )
+    Table(
+        "archive_restored",
+        metadata,
+        Column("aggregate_id", _ID, primary_key=True),
+        Column("restored_at", Moment, nullable=False),
+        Column("restored_by", Text, nullable=False),
+    )
+    place = Column("last_position", _POSITION, primary_key=True, autoincrement=False)
+    keys: list[Any] = [UniqueConstraint("aggregate_id", "first_version")]
+    if not position_is_key:
+        place = Column("last_position", _POSITION, nullable=False)
+        keys = [
+            PrimaryKeyConstraint("aggregate_id", "first_version", "recorded_at"),
+            Index(None, "last_position"),
+        ]
+    Table(
+        "events_archive",
+        metadata,
+        Column("recorded_at", Moment, nullable=False),
+        Column("first_version", BigInteger, nullable=False),
+        Column("last_version", BigInteger, nullable=False),
+        place,
+        Column("aggregate_id", _ID, nullable=False),
+        Column("event_ids", _UUIDS, nullable=False),
+        Column("digest", LargeBinary, nullable=False),
+        Column("events", LargeBinary, nullable=False),
+        *keys,
+        postgresql_partition_by="RANGE (recorded_at)",
+    )
 
 
 def _define_watching(metadata: MetaData) -> None:

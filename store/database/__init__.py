@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, MetaData, Select, TextualSelect
 
 from store.database.batch import Batch, Inserted, Refused
-from store.database.claiming import Claim, Claimed, Settlement
+from store.database.claiming import Claim, Claimed, Settlement, Taken
 from store.database.connections import Connections
+from store.packs import Pack
 from store.records import Event, EventHeader, Holder
 
 Row = tuple[Any, ...]
@@ -98,6 +99,37 @@ class Database(Protocol):
         """The event in a row of `header_columns`, without its data."""
         ...
 
+    def pack(self, row: Row) -> Pack:
+        """The pack in a row that begins with the columns of one."""
+        ...
+
+    def contains(self, column: str, name: str) -> str:
+        """SQL for whether the bytes in a column have those of a named parameter in them."""
+        ...
+
+    def archiving(self, *, patience: float) -> AbstractContextManager[Connection]:
+        """A transaction that may move events to the archive, or back.
+
+        It waits for no lock longer than so many seconds.
+        """
+        ...
+
+    def among(self, column: str, name: str) -> str:
+        """SQL for whether a column is one of a parameter that `listed` made."""
+        ...
+
+    def listed(self, values: Sequence[str] | Sequence[int]) -> Any:
+        """Texts or numbers as one parameter."""
+        ...
+
+    def insert_packs(self, connection: Connection, packs: Sequence[Pack]) -> None:
+        """Write packs, and through which versions heads are archived; in an `archiving` one."""
+        ...
+
+    def put_back(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Write events, as they were, where they are appended to, in an `archiving` transaction."""
+        ...
+
     def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
         """Append all or nothing, in a transaction of its own; `publish` writes to the outbox, too.
 
@@ -129,7 +161,7 @@ class Database(Protocol):
         """Append as a part of the caller's transaction, which stays usable when refused."""
         ...
 
-    def claim(self, claim: Claim) -> Sequence[Claimed]:
+    def claim(self, claim: Claim) -> Sequence[Taken]:
         """Take records of the outbox, counting the attempts; in the order of aggregate and version.
 
         Who does not come back loses them when the lease ends.

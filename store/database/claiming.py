@@ -5,7 +5,7 @@ aggregate, its head, is claimed if it is due; what follows comes with it. So one
 one relay at a time, and its events stay in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, TypeAlias
 from uuid import UUID
@@ -38,6 +38,15 @@ class Claimed(Struct, frozen=True):
 
     attempt: int
     event: Event
+
+
+class Taken(Struct, frozen=True):
+    """A record that was claimed; its event is None where that is in the archive."""
+
+    attempt: int
+    aggregate_id: str
+    version: int
+    event: Event | None
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
@@ -124,10 +133,10 @@ CLAIM_ON_POSTGRESQL = f"""
         leased_until = {_POSTGRESQL_NOW} + %(seconds)s::float8 * interval '1 second'
     FROM unnest(ARRAY(SELECT aggregate_id FROM runs), ARRAY(SELECT version FROM runs))
         AS r (aggregate_id, version)
-    JOIN events e ON e.aggregate_id = r.aggregate_id AND e.version = r.version
+    LEFT JOIN events e ON e.aggregate_id = r.aggregate_id AND e.version = r.version
     WHERE outbox.aggregate_id = r.aggregate_id AND outbox.version = r.version
     AND outbox.open AND outbox.status = 'pending'
-    RETURNING outbox.attempts, {{columns}}
+    RETURNING outbox.attempts, outbox.aggregate_id, outbox.version, {{columns}}
 """  # noqa: S608 (fixed fragments, as below)
 SETTLE_ON_POSTGRESQL = f"""
     UPDATE outbox o SET status = s.status, open = s.open, attempts = s.attempts,
@@ -184,7 +193,7 @@ CLAIM_ON_SQLITE = f"""
             < (h.aggregate_id, {_END.format(by_index=_BY_INDEX, run=":run")})
     )
     AND status = 'pending'
-    RETURNING position, attempts
+    RETURNING position, attempts, aggregate_id, version
 """  # noqa: S608
 SETTLE_ON_SQLITE = """
     UPDATE outbox SET status = :status, open = :open, attempts = :attempts,
@@ -206,6 +215,6 @@ TRIM_ON_SQLITE = """
 """
 
 
-def in_order(claimed: Sequence[Claimed]) -> list[Claimed]:
+def in_order(taken: Iterable[Taken]) -> list[Taken]:
     """Each aggregate's in the order of their versions, the aggregates one after the other."""
-    return sorted(claimed, key=lambda each: (each.event.aggregate_id, each.event.version))
+    return sorted(taken, key=lambda each: (each.aggregate_id, each.version))

@@ -16,7 +16,8 @@ from store.digest import digest_behind, digest_prefix, microseconds
 Cursor = psycopg.Cursor[TupleRow]
 
 _LOCK = """
-    SELECT aggregate_id, aggregate_type, version, last_recorded_at FROM aggregates
+    SELECT aggregate_id, aggregate_type, version, last_recorded_at, archived_through
+    FROM aggregates
     WHERE aggregate_id = ANY (string_to_array(%s, E'\\n')) ORDER BY aggregate_id FOR UPDATE
 """
 _ADVANCE = """
@@ -48,6 +49,10 @@ _EVENT_TYPES = (
     *("int8", "int8", "int8", "bytea", "int4", "text", "text"),
     *("text", "bytea", "bytea", "text", "text", "text", "bytea"),
 )
+
+
+class HeadArchived(Exception):
+    """Nothing was written: the slower way has to look into the archive."""
 
 
 class _Head(Struct, frozen=True, gc=False):
@@ -84,6 +89,7 @@ def copy(
     Refused where a head is not as expected, without a look at the event ids.
 
     Raises:
+        HeadArchived: an aggregate has events in the archive, where ids are not unique by an index.
         psycopg.errors.UniqueViolation: an event id is known, or a head was created meanwhile.
     """
     ids = [append.aggregate_id for append in batch]
@@ -96,6 +102,8 @@ def copy(
             actual_type or append.aggregate_type
         ):
             return Refused(types, versions, [frozenset()] * len(batch))
+    if any(archived_through for *_, archived_through in found.values()):
+        raise HeadArchived
     # Drawn after the heads are locked, so an aggregate's times never run backwards.
     now = clock or _now(cursor)
     heads = [

@@ -12,6 +12,8 @@ from threading import Lock
 from store.database import Database
 from store.records import Watermark
 
+_ARCHIVED = "SELECT coalesce(max(last_position), 0) FROM archive_batches"
+
 LOOK_AHEAD = 5_000
 """Positions looked at for a hole in one query."""
 
@@ -33,6 +35,10 @@ class SafeBound:
         """
         if self._settled <= position:
             self._settled = self._contiguous(position)
+            if self._settled == position:
+                # What is archived was settled before.
+                [(archived,)] = self._database.rows(_ARCHIVED, {}, at_once=True)
+                self._settled = max(position, archived)
             # Who is far behind need not look through all there is, if nobody writes just now.
             if self._settled - position in {0, LOOK_AHEAD}:
                 self._settled = max(self._settled, self._pass_fence(position))

@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from store import tables
 from store.database import adaption, appending
+from store.database.archiving import VISIBLE, copy_back, copy_packs
 from store.database.batch import Batch, ConnectionLost, Inserted, Refused
 from store.database.claiming import (
     CLAIM_ON_POSTGRESQL,
@@ -30,10 +31,11 @@ from store.database.claiming import (
     Claim,
     Claimed,
     Settlement,
+    Taken,
     in_order,
 )
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
-from store.database.copying import copy
+from store.database.copying import HeadArchived, copy
 from store.database.prepared import Prepared
 from store.errors import (
     AccessDenied,
@@ -45,6 +47,7 @@ from store.errors import (
     StoreUnavailable,
     VersionConflict,
 )
+from store.packs import Pack
 from store.records import Event, EventHeader, Holder
 
 T = TypeVar("T")
@@ -122,7 +125,9 @@ _WATCHED = {"connect_timeout": 2, "tcp_user_timeout": 2_000}
 _BYTES_USED = """
     SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::bigint FROM pg_class
     JOIN pg_namespace ON pg_namespace.oid = relnamespace AND nspname = current_schema()
-    WHERE relname = ANY(%(tables)s)
+    WHERE relname = ANY(%(tables)s) OR pg_class.oid IN (
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events_archive'::regclass
+    )
 """
 
 
@@ -243,6 +248,46 @@ class PostgreSQL:
     def header(self, row: TupleRow) -> EventHeader:
         return EventHeader(*row[:-1])
 
+    def pack(self, row: TupleRow) -> Pack:
+        return Pack(
+            aggregate_id=row[0],
+            first_version=row[1],
+            last_version=row[2],
+            last_position=row[3],
+            recorded_at=row[4],
+            event_ids=b"".join(event_id.bytes for event_id in row[5]),
+            digest=bytes(row[6]),
+            events=bytes(row[7]),
+        )
+
+    def contains(self, column: str, name: str) -> str:
+        return f"position(%({name})s::bytea IN {column}) > 0"
+
+    def among(self, column: str, name: str) -> str:
+        return f"{column} = ANY (%({name})s)"
+
+    def listed(self, values: Sequence[str] | Sequence[int]) -> Any:
+        return list(values)
+
+    @contextmanager
+    def archiving(self, *, patience: float) -> Iterator[Connection]:
+        with self.transaction() as connection:
+            self.rows(
+                "SELECT set_config('event_store.archiving', 'on', true),"
+                " set_config('lock_timeout', %(patience)s, true)",
+                {"patience": f"{round(1_000 * patience)}ms"},
+                connection,
+            )
+            yield connection
+
+    def insert_packs(self, connection: Connection, packs: Sequence[Pack]) -> None:
+        with _foreign(connection) as driver:
+            copy_packs(driver.cursor(binary=True), packs)
+
+    def put_back(self, connection: Connection, events: Sequence[Event]) -> None:
+        with _foreign(connection) as driver:
+            copy_back(driver.cursor(binary=True), events)
+
     def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
         def run(pooled: PoolProxiedConnection) -> Inserted | Refused:
             return appending.insert(pooled.info[_APPENDING], batch, clock, publish=publish)
@@ -262,7 +307,7 @@ class PostgreSQL:
                 with cursor.connection.transaction():
                     copier = cursor.connection.cursor(binary=True)
                     return copy(copier, batch, order, clock, meanwhile)
-            except pg.UniqueViolation:
+            except (pg.UniqueViolation, HeadArchived):
                 # A known id or a new head is in the way; the slow way tells which.
                 outcome = appending.insert(cursor, batch, clock, publish=False)
                 return outcome if isinstance(outcome, Refused) else None
@@ -278,9 +323,12 @@ class PostgreSQL:
         with _foreign(connection, batch) as driver:
             return appending.insert_within(driver, batch, clock, publish=publish)
 
-    def claim(self, claim: Claim) -> Sequence[Claimed]:
+    def claim(self, claim: Claim) -> Sequence[Taken]:
         rows = self.rows(_CLAIM, asdict(claim))
-        return in_order([Claimed(row[0], self.event(row[1:])) for row in rows])
+        return in_order(
+            Taken(row[0], row[1], row[2], None if row[3] is None else self.event(row[3:]))
+            for row in rows
+        )
 
     def renew(self, claim: Claim, claimed: Sequence[Claimed]) -> None:
         columns = {
@@ -355,7 +403,7 @@ class PostgreSQL:
             size *= 4
 
     def visible_position(self) -> int:
-        [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
+        [(last,)] = self.rows(VISIBLE, {})
         return int(last)
 
     def bytes_used(self) -> int:

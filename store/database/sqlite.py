@@ -15,12 +15,14 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from msgspec import convert, json
+from msgspec.structs import astuple
 from sqlalchemy import URL, Connection, Engine, Select, TextualSelect, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from store import tables
+from store.database.archiving import INSERT_PACK, MARK_HEAD, PUT_BACK, VISIBLE
 from store.database.batch import Batch, EncodedAppend, Inserted, Refused
 from store.database.claiming import (
     CLAIM_ON_SQLITE,
@@ -30,6 +32,7 @@ from store.database.claiming import (
     Claim,
     Claimed,
     Settlement,
+    Taken,
     in_order,
 )
 from store.database.connections import MAX_OVERFLOW, POOL_SIZE, Connections
@@ -42,12 +45,13 @@ from store.errors import (
     StatementTimeout,
     StoreUnavailable,
 )
+from store.packs import Pack, each_id
 from store.records import Event, EventHeader, Holder
 from store.tables import moment_text
 
 T = TypeVar("T")
-_Head: TypeAlias = tuple[str | None, int, str]
-"""Type, version, and when the last event was recorded; no type where nothing was."""
+_Head: TypeAlias = tuple[str | None, int, str, int]
+"""Type, version, when the last event was recorded, what is archived; no type where nothing is."""
 
 MINIMUM_SQLITE = (3, 40, 0)
 BUSY_TIMEOUT = 30.0
@@ -71,18 +75,23 @@ _NOTE = """
     INSERT INTO outbox (aggregate_id, version, position, event_id, created_at)
     SELECT aggregate_id, version, position, event_id, recorded_at FROM events WHERE position >= ?
 """
-_HEAD = "SELECT aggregate_type, version, last_recorded_at FROM aggregates WHERE aggregate_id = ?"
+_HEAD = """
+    SELECT aggregate_type, version, last_recorded_at, archived_through FROM aggregates
+    WHERE aggregate_id = ?
+"""
 _KNOWN = """
     SELECT event_id FROM events
     WHERE aggregate_id = ? AND event_id IN (SELECT value FROM json_each(?))
 """
 _COMMITS = "PRAGMA data_version"
+_ARCHIVED = "SELECT event_ids FROM events_archive WHERE aggregate_id = ?"
 _VERSION = "SELECT version FROM aggregates WHERE aggregate_id = ?"
-_CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING"
 _ADVANCE_FROM = """
     UPDATE aggregates SET version = ?, first_occurred_at = min(first_occurred_at, ?),
         last_occurred_at = max(last_occurred_at, ?), last_recorded_at = max(last_recorded_at, ?)
-    WHERE aggregate_id = ? AND aggregate_type = ? AND version = ? RETURNING last_recorded_at
+    WHERE aggregate_id = ? AND aggregate_type = ? AND version = ?
+    RETURNING last_recorded_at, archived_through
 """
 _ADVANCE = """
     UPDATE aggregates SET version = ?, first_occurred_at = min(first_occurred_at, ?),
@@ -198,6 +207,49 @@ class SQLite:
         moments = datetime.fromisoformat(occurred_at), datetime.fromisoformat(recorded_at)
         return EventHeader(position, version, *moments, *rest)
 
+    def pack(self, row: tuple[Any, ...]) -> Pack:
+        return Pack(
+            aggregate_id=row[0],
+            first_version=row[1],
+            last_version=row[2],
+            last_position=row[3],
+            recorded_at=datetime.fromisoformat(row[4]),
+            event_ids=row[5],
+            digest=row[6],
+            events=row[7],
+        )
+
+    def contains(self, column: str, name: str) -> str:
+        return f"instr({column}, :{name}) > 0"
+
+    def among(self, column: str, name: str) -> str:
+        return f"{column} IN (SELECT value FROM json_each(:{name}))"  # noqa: S608 (placeholders)
+
+    def listed(self, values: Sequence[str] | Sequence[int]) -> Any:
+        return json.encode(values).decode()
+
+    @contextmanager
+    def archiving(self, *, patience: float) -> Iterator[Connection]:
+        del patience  # nobody waits longer for the only writer than `BUSY_TIMEOUT`
+        with self.transaction() as connection:
+            driver = _own_driver(connection)
+            driver.create_function("event_store_archiving", 0, lambda: 1)
+            try:
+                yield connection
+            finally:
+                driver.create_function("event_store_archiving", 0, lambda: 0)
+
+    def insert_packs(self, connection: Connection, packs: Sequence[Pack]) -> None:
+        driver = _own_driver(connection)
+        driver.executemany(MARK_HEAD, [(pack.last_version, pack.aggregate_id) for pack in packs])
+        driver.executemany(
+            INSERT_PACK,
+            [(*values[:4], moment_text(values[4]), *values[5:]) for values in map(astuple, packs)],
+        )
+
+    def put_back(self, connection: Connection, events: Sequence[Event]) -> None:
+        _own_driver(connection).executemany(PUT_BACK, map(_row_of, events))
+
     def insert(self, batch: Batch, clock: datetime | None, *, publish: bool) -> Inserted | Refused:
         return self._write(lambda driver: _insert_alone(driver, batch, clock, publish=publish))
 
@@ -231,7 +283,7 @@ class SQLite:
                 return refused
             return _insert(driver, batch, clock, publish=publish)
 
-    def claim(self, claim: Claim) -> Sequence[Claimed]:
+    def claim(self, claim: Claim) -> Sequence[Taken]:
         if not self.rows("SELECT 1 FROM outbox WHERE open LIMIT 1", {}):
             return ()  # who only looks need not wait for who writes
         now = claim.now or datetime.now(UTC)
@@ -245,18 +297,21 @@ class SQLite:
             "until": moment_text(now + timedelta(seconds=claim.seconds)),
         }
 
-        def run(driver: sqlite3.Connection) -> Sequence[Claimed]:
+        def run(driver: sqlite3.Connection) -> Sequence[Taken]:
             with _immediate(driver):
-                attempts = dict(driver.execute(CLAIM_ON_SQLITE, parameters).fetchall())
+                taken = driver.execute(CLAIM_ON_SQLITE, parameters).fetchall()
             # What was written is there for good: it may be read behind the transaction.
-            wanted = (json.encode(list(attempts)).decode(),)
+            wanted = (json.encode([position for position, *_ in taken]).decode(),)
             rows = driver.execute(
                 f"SELECT {self.event_columns} FROM events WHERE position IN"  # noqa: S608 (columns)
                 " (SELECT value FROM json_each(?))",
                 wanted,
             )
-            events = map(self.event, rows)
-            return in_order([Claimed(attempts[event.position], event) for event in events])
+            events = {event.position: event for event in map(self.event, rows)}
+            return in_order(
+                Taken(attempt, aggregate_id, version, events.get(position))
+                for position, attempt, aggregate_id, version in taken
+            )
 
         return self._write(run)
 
@@ -328,7 +383,7 @@ class SQLite:
         return self.visible_position()
 
     def visible_position(self) -> int:
-        [(last,)] = self.rows("SELECT coalesce(max(position), 0) FROM events", {})
+        [(last,)] = self.rows(VISIBLE, {})
         return int(last)
 
     def bytes_used(self) -> int:
@@ -637,7 +692,9 @@ def _insert_one(
     moved = _move_head(driver, append, min(occurred), max(occurred), now)
     if moved is None:
         return _refused(driver, [append])
-    base, recorded = moved
+    base, recorded, archived_through = moved
+    if archived_through:
+        _check_not_archived(driver, append)
     count = len(occurred)
     digests = append.digests(base, append.moments())
     rows = _event_rows(append, base, occurred, [recorded] * count, digests)
@@ -654,8 +711,8 @@ def _insert_one(
 
 def _move_head(
     driver: sqlite3.Connection, append: EncodedAppend, first: str, last: str, now: str
-) -> tuple[int, str] | None:
-    """Write the head: its version before, and when the events are recorded.
+) -> tuple[int, str, int] | None:
+    """Write the head: its version before, when the events are recorded, and what is archived.
 
     None where it is not as expected, and nothing was written.
     """
@@ -666,10 +723,10 @@ def _move_head(
     version = base + len(append.events)
     if base == 0:
         created = driver.execute(_CREATE, (aggregate_id, kind, version, first, last, now))
-        return (0, now) if created.rowcount else None
+        return (0, now, 0) if created.rowcount else None
     key = (aggregate_id, kind, base)
     advanced = driver.execute(_ADVANCE_FROM, (version, first, last, now, *key)).fetchall()
-    return (base, advanced[0][0]) if advanced else None
+    return (base, *advanced[0]) if advanced else None
 
 
 def _insert(
@@ -692,26 +749,29 @@ def _insert(
     )
     if not fit:
         return _refused(driver, batch)
+    for append, head in zip(batch, heads, strict=True):
+        if head[3]:
+            _check_not_archived(driver, append)
     rows = _write(driver, batch, heads, moment_text(clock or datetime.now(UTC)), order)
     moments = {text: datetime.fromisoformat(text) for text in {row[2] for row in rows}}
     recorded = [moments[row[2]] for row in rows]
     positions = _last_positions(driver, len(rows))
     if publish:
         driver.execute(_NOTE, (positions[0],))
-    versions = [version for _, version, _ in heads]
+    versions = [version for _, version, *_ in heads]
     return Inserted(versions, positions, recorded, [row[-1] for row in rows])
 
 
 def _heads(driver: sqlite3.Connection, batch: Batch) -> list[_Head]:
     found = [driver.execute(_HEAD, (append.aggregate_id,)).fetchone() for append in batch]
-    return [head or (None, 0, "") for head in found]
+    return [head or (None, 0, "", 0) for head in found]
 
 
 def _refused(driver: sqlite3.Connection, batch: Batch) -> Refused:
     heads = _heads(driver, batch)
     return Refused(
-        [kind for kind, _, _ in heads],
-        [version for _, version, _ in heads],
+        [kind for kind, *_ in heads],
+        [version for _, version, *_ in heads],
         [_known_ids(driver, append) for append in batch],
     )
 
@@ -739,7 +799,23 @@ def _write(
 def _known_ids(driver: sqlite3.Connection, append: EncodedAppend) -> frozenset[UUID]:
     ids = json.encode([str(event.event_id) for event in append.events]).decode()
     found = driver.execute(_KNOWN, (append.aggregate_id, ids))
-    return frozenset(UUID(event_id) for (event_id,) in found)
+    return _archived_ids(driver, append) | {UUID(event_id) for (event_id,) in found}
+
+
+def _archived_ids(driver: sqlite3.Connection, append: EncodedAppend) -> frozenset[UUID]:
+    wanted = {event.event_id.bytes: event.event_id for event in append.events}
+    return frozenset(
+        wanted[event_id]
+        for (event_ids,) in driver.execute(_ARCHIVED, (append.aggregate_id,))
+        for event_id in each_id(event_ids)
+        if event_id in wanted
+    )
+
+
+def _check_not_archived(driver: sqlite3.Connection, append: EncodedAppend) -> None:
+    """Raise what the unique index does for ids of events that are not archived."""
+    if _archived_ids(driver, append):
+        raise sqlite3.IntegrityError("an event id is archived")
 
 
 def _rows_under_head(
@@ -796,6 +872,27 @@ def _event_rows(
             event.actor,
             digest,
         )
+
+
+def _row_of(event: Event) -> tuple[Any, ...]:
+    assert event.recorded_at is not None, "our tables keep it"  # noqa: S101
+    return (
+        event.position,
+        event.version,
+        moment_text(event.occurred_at),
+        moment_text(event.recorded_at),
+        str(event.event_id),
+        event.event_version,
+        event.aggregate_id,
+        event.aggregate_type,
+        event.event_type,
+        event.raw_data.decode(),
+        event.raw_metadata.decode(),
+        event.correlation_id,
+        event.causation_id,
+        event.actor,
+        event.digest,
+    )
 
 
 def _last_positions(driver: sqlite3.Connection, count: int) -> range:

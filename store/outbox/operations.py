@@ -181,11 +181,20 @@ class Operations:
 # While a record is open nothing behind it was published. What was is trimmed after a while.
 _IS_LATE = """
     (
-        NOT outbox.open AND EXISTS (
-            SELECT 1 FROM events e
-            LEFT JOIN outbox o ON o.aggregate_id = e.aggregate_id AND o.version = e.version
-            WHERE e.aggregate_id = outbox.aggregate_id AND e.version > outbox.version
-            AND (o.status IS NULL OR o.status = 'published')
+        NOT outbox.open AND (
+            EXISTS (
+                SELECT 1 FROM events e
+                LEFT JOIN outbox o ON o.aggregate_id = e.aggregate_id AND o.version = e.version
+                WHERE e.aggregate_id = outbox.aggregate_id AND e.version > outbox.version
+                AND (o.status IS NULL OR o.status = 'published')
+            ) OR (
+                SELECT a.archived_through - outbox.version FROM aggregates a
+                WHERE a.aggregate_id = outbox.aggregate_id
+            ) > (
+                SELECT count(*) FROM outbox o JOIN aggregates a ON a.aggregate_id = o.aggregate_id
+                WHERE o.aggregate_id = outbox.aggregate_id AND o.version > outbox.version
+                AND o.version <= a.archived_through AND o.status <> 'published'
+            )
         )
     )
 """

@@ -6,13 +6,16 @@ from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Boolean, Integer, String, select, text
 from sqlalchemy.types import TypeEngine
 
+from store.archived import Archived
 from store.database import Database
 from store.database.claiming import Status
 from store.errors import RecordNotFound
 from store.identifiers import is_storable
+from store.records import Event
 from store.tables import Moment
 
 COUNTED = 100_000
@@ -159,7 +162,7 @@ class Outbox:
         if not is_storable(aggregate_id):
             return []
         parameters = {"aggregate_id": aggregate_id, "after": after, "limit": limit}
-        return [_record(row) for row in self._rows(_OF_AGGREGATE, _TYPES, parameters)]
+        return self._records(self._rows(_OF_AGGREGATE, _TYPES, parameters))
 
     def operations(
         self, aggregate_id: str | None = None, *, before: int | None = None, limit: int = PAGE
@@ -180,11 +183,23 @@ class Outbox:
     def _page(self, which: str, after: tuple[str, int] | None, limit: int) -> Sequence[Record]:
         aggregate_id, version = after or ("", 0)
         parameters = {"aggregate_id": aggregate_id, "version": version, "limit": limit}
-        return [_record(row) for row in self._rows(_PAGE.format(which), _TYPES, parameters)]
+        return self._records(self._rows(_PAGE.format(which), _TYPES, parameters))
 
     def _heads(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Head]:
         rows = self._rows(sql, {**_TYPES, "behind": Integer()}, parameters)
-        return [Head(record=_record(row[:-1]), behind=row[-1]) for row in rows]
+        records = self._records([row[:-1] for row in rows])
+        return [
+            Head(record=record, behind=row[-1]) for record, row in zip(records, rows, strict=True)
+        ]
+
+    def _records(self, rows: Sequence[Sequence[Any]]) -> list[Record]:
+        records = [_record(row) for row in rows]
+        missing = {(r.aggregate_id, r.version) for r in records if r.event_type is None}
+        if not missing:
+            return records
+        with self._database.snapshot() as connection:
+            archived = Archived(self._database).at(missing, connection)
+        return [_of_event(record, archived) for record in records]
 
     def _rows(
         self, sql: str, types: Mapping[str, TypeEngine[Any]], parameters: Mapping[str, Any]
@@ -304,6 +319,18 @@ _STANDING_TYPES: Mapping[str, TypeEngine[Any]] = {
     "now": Moment(),
     "oldest": Moment(),
 }
+
+
+def _of_event(record: Record, archived: Mapping[tuple[str, int], Event]) -> Record:
+    event = archived.get((record.aggregate_id, record.version))
+    if event is None:
+        return record
+    return replace(
+        record,
+        aggregate_type=event.aggregate_type,
+        event_type=event.event_type,
+        occurred_at=event.occurred_at,
+    )
 
 
 def _record(row: Sequence[Any]) -> Record:

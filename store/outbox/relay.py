@@ -5,7 +5,7 @@ import os
 import platform
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import inf
@@ -16,8 +16,9 @@ from uuid import uuid4
 from msgspec import Struct
 from msgspec.structs import replace
 
+from store.archived import Archived
 from store.database import Database, Listener
-from store.database.claiming import Claim, Claimed, Settlement
+from store.database.claiming import Claim, Claimed, Settlement, Taken
 from store.errors import EventStoreError
 from store.outbox.publishing import Publisher, publish
 from store.outbox.settling import ATTEMPTS, OnDeadLetter, is_abandoned, settlements
@@ -183,12 +184,23 @@ class Relay:
                 after=self._after,
                 now=self._now(),
             )
-            claimed = self._database.claim(claim)
+            claimed = self._with_events(self._database.claim(claim))
             started_behind, self._after = self._after, ""
             if claimed:
                 self._after = claimed[-1].event.aggregate_id
             if claimed or not started_behind:
                 return claim, claimed
+
+    def _with_events(self, taken: Sequence[Taken]) -> Sequence[Claimed]:
+        missing = [(each.aggregate_id, each.version) for each in taken if each.event is None]
+        archived: Mapping[tuple[str, int], Event] = {}
+        if missing:
+            with self._database.snapshot() as connection:
+                archived = Archived(self._database).at(missing, connection)
+        found = [
+            (each, each.event or archived.get((each.aggregate_id, each.version))) for each in taken
+        ]
+        return [Claimed(each.attempt, event) for each, event in found if event is not None]
 
     @contextmanager
     def _renewing(self, claim: Claim, claimed: Sequence[Claimed]) -> Iterator[None]:

@@ -95,7 +95,7 @@ def a_claim() -> Claim:
 def test_it_claims_what_is_due(store: Hindsight) -> None:
     fill(store)
     claimed = store.database.claim(a_claim())
-    ids = [each.event.aggregate_id for each in claimed]
+    ids = [each.aggregate_id for each in claimed]
     assert ids == [f"due{number}" for number in range(DUE)] + ["long"] * 3
     assert store.database.claim(a_claim()) == []
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from store import Hindsight, NewEvent, any_
-from store.database.claiming import Claim, Claimed
+from store.database.claiming import Claim, Taken
 from store.errors import RecordNotFound
 from store.outbox import records as outbox_records
 from tests.published import relay_all
@@ -21,7 +21,7 @@ def put(store: Hindsight, aggregate_id: str, events: int = 1) -> None:
     store.append("thing", aggregate_id, new, expected=any_())
 
 
-def claim(store: Hindsight, *, heads: int = 100, seconds: float = 60) -> Sequence[Claimed]:
+def claim(store: Hindsight, *, heads: int = 100, seconds: float = 60) -> Sequence[Taken]:
     wanted = Claim(lease=uuid4(), by="relay:1", seconds=seconds, heads=heads, run=50)
     return store.database.claim(wanted)
 
@@ -65,6 +65,7 @@ def test_what_is_tried_again_later_is_not_due(store: Hindsight) -> None:
     assert (standing.pending, standing.due, standing.waiting) == (2, 0, 2)
     [head] = store.outbox.heads()
     assert (head.record.next_attempt_at, head.record.version, head.behind) == (late, 1, 1)
+    assert first.event
     assert head.record.event_id == first.event.event_id
 
 

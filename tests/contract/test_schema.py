@@ -86,7 +86,12 @@ def keys_of(inspector: Inspector, table: str) -> set[tuple[str | None, ...]]:
 
 def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) -> None:
     with store.database.engine.connect() as connection:
-        options = {"version_table": migrations.VERSION_TABLE, "compare_type": True}
+        options = {
+            "version_table": migrations.VERSION_TABLE,
+            "compare_type": True,
+            # What is made month by month is no table of its own.
+            "include_name": lambda name, _, __: not str(name).startswith("events_archive_default"),
+        }
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, store.database.tables) == []
 
@@ -104,6 +109,10 @@ def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) ->
         "operations",
         "inbox",
         "store_info",
+        "archive",
+        "archive_batches",
+        "archive_restored",
+        "events_archive",
     ],
 )
 def test_migrations_give_keys_checks_and_indexes_the_declared_names(
