@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, MetaData, Select, and_, or_, select
+from sqlalchemy import ColumnElement, MetaData, Select, Table, and_, or_, select
 
 from store.errors import InvalidEvent
 from store.identifiers import is_storable, prefix_range
@@ -49,14 +49,30 @@ def _by_newest_event(tables: MetaData, query: Select[Any], after: str | None) ->
     An event is an aggregate's newest where its version is the head's, so no index on what changes
     with every append is needed.
     """
-    heads, events = tables.tables["aggregates"], tables.tables["events"]
-    newest = and_(
-        events.c.aggregate_id == heads.c.aggregate_id, events.c.version == heads.c.version
-    )
-    query = query.add_columns(events.c.position).join(events, newest)
+    events = tables.tables["events"]
+    return _by_newest(tables, query, after, events, events.c.version, events.c.position)
+
+
+def by_newest_archived(tables: MetaData, query: Select[Any], after: str | None) -> Select[Any]:
+    """The heads of `query` whose newest event is archived, from the newest backwards."""
+    packs = tables.tables["events_archive"]
+    return _by_newest(tables, query, after, packs, packs.c.last_version, packs.c.last_position)
+
+
+def _by_newest(  # noqa: PLR0917 (a table, and what its columns are called)
+    tables: MetaData,
+    query: Select[Any],
+    after: str | None,
+    table: Table,
+    version: ColumnElement[int],
+    position: ColumnElement[int],
+) -> Select[Any]:
+    heads = tables.tables["aggregates"]
+    newest = and_(table.c.aggregate_id == heads.c.aggregate_id, version == heads.c.version)
+    query = query.add_columns(position).join(table, newest)
     if after is not None:
-        query = query.where(events.c.position < _rank(after, after))
-    return query.order_by(events.c.position.desc())
+        query = query.where(position < _rank(after, after))
+    return query.order_by(position.desc())
 
 
 def _shorter(tables: MetaData, after: str) -> ColumnElement[bool]:

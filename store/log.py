@@ -2,10 +2,11 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -218,6 +219,9 @@ class EventLog(EventReader):
         """  # noqa: S608 (placeholders)
         rows = database.rows(sql, {"aggregate_id": append.aggregate_id, **ids}, connection)
         stored = {event.event_id: event for event in map(database.event, rows)}
+        wanted = {event.event_id for event in append.events} - stored.keys()
+        if wanted:
+            stored |= self._archived(append.aggregate_id, wanted, connection)
         for given in append.events:
             event = stored[given.event_id]
             if (event.event_type, event.event_version, event.data) != (
@@ -234,6 +238,14 @@ class EventLog(EventReader):
             duplicate=not resolved,
             stored=lambda: events,
         )
+
+    def _archived(
+        self, aggregate_id: str, event_ids: Collection[UUID], connection: Connection | None
+    ) -> dict[UUID, Event]:
+        if connection is not None:
+            return self.archived.known(aggregate_id, event_ids, connection)
+        with self.database.snapshot() as reading:
+            return self.archived.known(aggregate_id, event_ids, reading)
 
     def _now(self) -> datetime:
         return utc("clock", self._clock()) if self._clock else datetime.now(UTC)

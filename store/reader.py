@@ -1,12 +1,15 @@
 """Reading events and aggregates from a database, a batch a query."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Select, func, select
 
 from store import listings
+from store.archived import LAST, Archived, Stretch
 from store.database import Database, Row
 from store.database.fence import Gauge
 from store.errors import AggregateNotFound, InvalidEvent
@@ -27,11 +30,12 @@ from store.records import (
     Written,
     utc,
 )
-from store.sources import EVERYTHING, SourceInfo, check_reading, check_width
+from store.sources import EVERYTHING, MICROSECOND, SourceInfo, check_reading, check_width
 from store.sources.tallying import Counted, tallied
 
 HISTORY_BATCH = 2_000
 OUTLINE_BATCH = 50_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # All events of an aggregate are of its type: to read it with each costs a replay a twentieth.
 HISTORY_COLUMNS = (
     "version, event_type, data, CASE WHEN version = 1 THEN aggregate_type END, event_version"
@@ -47,12 +51,19 @@ def mark(database: Database) -> str:
     return f"CAST(event_id AS text) || ' ' || CAST({moment} AS text)"
 
 
+def mark_of(event: Event) -> str:
+    """The `mark` of an event."""
+    assert event.recorded_at is not None, "our tables keep it"  # noqa: S101
+    return f"{event.event_id} {(event.recorded_at - _EPOCH) // MICROSECOND}"
+
+
 class EventReader:
     """The `EventSource` over a database. Safe to share between threads."""
 
     def __init__(self, database: Database, *, name: str) -> None:
         self.info = SourceInfo(name=name)
         self.database = database
+        self.archived = Archived(database)
         self._gauge = Gauge(database)
 
     def aggregate(self, aggregate_id: str) -> AggregateSummary:
@@ -86,11 +97,26 @@ class EventReader:
             raise InvalidEvent(f"limit: {limit} is not a number from 1")
         if not is_storable(prefix + (aggregate_type or "")):
             return AggregatePage(items=(), next=None)
-        query = listings.aggregates(
-            self.database.tables, prefix=prefix, aggregate_type=aggregate_type
-        )
-        query = listings.ordered(self.database.tables, query, order, after).limit(limit + 1)
-        return listings.page(self.database.select(query), order, limit)
+        tables = self.database.tables
+        query = listings.aggregates(tables, prefix=prefix, aggregate_type=aggregate_type)
+        rows = self.database.select(listings.ordered(tables, query, order, after).limit(limit + 1))
+        if order == "recent":
+            lowest = rows[-1][-1] if len(rows) > limit else 0
+            if 0 < self.archived.position() >= lowest:
+                rows = self._recent(query, after, limit + 1)
+        return listings.page(rows, order, limit)
+
+    def _recent(self, query: Select[Any], after: str | None, limit: int) -> list[Row]:
+        """The first heads from the newest event backwards, where some of those are archived."""
+        tables = self.database.tables
+        rows: list[Row] = []
+        with self.database.snapshot() as connection:
+            for ordered in (
+                listings.ordered(tables, query, "recent", after),
+                listings.by_newest_archived(tables, query, after),
+            ):
+                rows += map(tuple, connection.execute(ordered.limit(limit)))
+        return sorted(rows, key=itemgetter(-1), reverse=True)[:limit]
 
     def events(
         self,
@@ -106,14 +132,43 @@ class EventReader:
     ) -> Iterator[Event]:
         """See `EventSource.events`."""
         check_reading(axis=axis, batch_size=batch_size)
-        bounds = {
-            "aggregate_id =": aggregate_id,
-            "version >=": from_version,
-            "version <=": to_version,
-            f"{axis}_at >=": since and utc("since", since),
-            f"{axis}_at <": until and utc("until", until),
-        }
-        return self._walk(bounds, key="version", backward=backward, batch_size=batch_size)
+        times = _Times(axis, since and utc("since", since), until and utc("until", until))
+        wanted = _Versions(aggregate_id, from_version, to_version, times)
+        return self._walk(wanted, backward=backward, batch_size=batch_size)
+
+    def _walk(self, wanted: "_Versions", *, backward: bool, batch_size: int) -> Iterator[Event]:
+        while events := self._page(wanted, backward=backward, size=batch_size):
+            yield from events
+            if len(events) < batch_size:
+                return
+            wanted = wanted.before(events[-1]) if backward else wanted.behind(events[-1].version)
+
+    def _page(self, wanted: "_Versions", *, backward: bool, size: int) -> list[Event]:
+        """The first, or last, events of those: from the archive as well, where it may have some."""
+        order = "version DESC" if backward else "version"
+
+        def active(connection: Connection | None = None) -> list[Event]:
+            rows = self._rows(wanted.bounds, order=order, size=size, connection=connection)
+            return list(map(self.database.event, rows))
+
+        events = active()
+        if not backward and events and events[0].version == wanted.first:
+            return events
+        through = self.archived.version(wanted.aggregate_id)
+        if through < wanted.first or (
+            backward and len(events) == size and events[-1].version > through
+        ):
+            return events
+        with self.database.snapshot() as connection:
+            archived = self.archived.events(
+                wanted.aggregate_id,
+                connection,
+                first=wanted.first,
+                last=wanted.last,
+                backward=backward,
+            )
+            found = [*islice(filter(wanted.times.hold, archived), size), *active(connection)]
+        return sorted(found, key=attrgetter("version"), reverse=backward)[:size]
 
     def history(
         self,
@@ -126,31 +181,70 @@ class EventReader:
     ) -> Iterator[Sequence[HistoryRow]]:
         """See `EventSource.history`."""
         check_reading(axis=axis, batch_size=HISTORY_BATCH)
-        bounds = {
-            "aggregate_id =": aggregate_id,
-            "version >": after,
-            "version <=": to_version,
-            f"{axis}_at <=": as_of and utc("as_of", as_of),
-        }
-        while rows := self._rows(
-            bounds, order="version", size=HISTORY_BATCH, columns=HISTORY_COLUMNS
-        ):
-            yield cast("list[HistoryRow]", rows)
+        times = _Times(axis, through=as_of and utc("as_of", as_of))
+        wanted = _Versions(aggregate_id, None, to_version, times).behind(after)
+        while rows := self._history_page(wanted):
+            yield rows
             if len(rows) < HISTORY_BATCH:
                 return
-            bounds["version >"] = rows[-1][0]
+            wanted = wanted.behind(rows[-1][0])
+
+    def _history_page(self, wanted: "_Versions") -> list[HistoryRow]:
+        def archived(connection: Connection) -> Iterator[HistoryRow]:
+            reader, aggregate_id = self.archived, wanted.aggregate_id
+            if wanted.times.are_any:
+                return reader.history(
+                    aggregate_id, connection, first=wanted.first, last=wanted.last
+                )
+            events = reader.events(aggregate_id, connection, first=wanted.first, last=wanted.last)
+            return map(history_row, filter(wanted.times.hold, events))
+
+        return cast(
+            "list[HistoryRow]", self._rows_of(wanted, HISTORY_COLUMNS, HISTORY_BATCH, archived)
+        )
 
     def outline(
         self, aggregate_id: str, *, after: int | None = None, to_version: int | None = None
     ) -> Iterator[Sequence[OutlineRow]]:
         """See `EventSource.outline`."""
         columns = f"version, event_type, {self.database.microseconds('occurred_at')}"
-        bounds = {"aggregate_id =": aggregate_id, "version >": after, "version <=": to_version}
-        while rows := self._rows(bounds, order="version", size=OUTLINE_BATCH, columns=columns):
-            yield cast("list[OutlineRow]", rows)
+        wanted = _Versions(aggregate_id, None, to_version).behind(after)
+        while rows := self._outline_page(wanted, columns):
+            yield rows
             if len(rows) < OUTLINE_BATCH:
                 return
-            bounds["version >"] = rows[-1][0]
+            wanted = wanted.behind(rows[-1][0])
+
+    def _outline_page(self, wanted: "_Versions", columns: str) -> list[OutlineRow]:
+        def archived(connection: Connection) -> Iterator[OutlineRow]:
+            return self.archived.outline(
+                wanted.aggregate_id, connection, first=wanted.first, last=wanted.last
+            )
+
+        return cast("list[OutlineRow]", self._rows_of(wanted, columns, OUTLINE_BATCH, archived))
+
+    def _rows_of(
+        self,
+        wanted: "_Versions",
+        columns: str,
+        size: int,
+        archived: Callable[[Connection], Iterable[Row]],
+    ) -> list[Row]:
+        """The first rows of those, which begin with the version, as `_page` has events."""
+
+        def active(connection: Connection | None = None) -> list[Row]:
+            return self._rows(
+                wanted.bounds, order="version", size=size, columns=columns, connection=connection
+            )
+
+        rows = active()
+        if rows and rows[0][0] == wanted.first:
+            return rows
+        if self.archived.version(wanted.aggregate_id) < wanted.first:
+            return rows
+        with self.database.snapshot() as connection:
+            rows = [*islice(archived(connection), size), *active(connection)]
+        return sorted(rows, key=itemgetter(0))[:size]
 
     def feed(
         self,
@@ -164,10 +258,66 @@ class EventReader:
     ) -> Iterator[Event]:
         """See `EventSource.feed`."""
         check_reading(axis=where.axis, batch_size=batch_size, limit=limit)
-        bounds = _feed_bounds(after, before, where)
-        return self._walk(
-            bounds, key="position", backward=backward, batch_size=batch_size, limit=limit
-        )
+        wanted = _Positions(max(after, 0), before, where)
+        return self._feed(wanted, backward=backward, limit=limit, batch_size=batch_size)
+
+    def _feed(
+        self, wanted: "_Positions", *, backward: bool, limit: int | None, batch_size: int
+    ) -> Iterator[Event]:
+        if limit == 0:
+            return
+        size = min(batch_size, limit or batch_size)
+        pages = self._backward(wanted, size) if backward else self._forward(wanted, size)
+        yield from islice(chain.from_iterable(pages), limit)
+
+    def _forward(self, wanted: "_Positions", size: int) -> Iterator[list[Event]]:
+        while not wanted.is_empty:
+            rows = self._rows(wanted.bounds, order="position", size=size)
+            # Asked afterwards: what was active no more when the rows were read is below it.
+            through = self.archived.position()
+            if wanted.after >= through:
+                yield list(map(self.database.event, rows))
+                if len(rows) < size:
+                    return
+                wanted = wanted.behind(rows[-1][0])
+            while wanted.after < through and not wanted.is_empty:
+                stretch, events = self._archived_page(wanted)
+                yield events
+                wanted = wanted.behind(stretch.last_position)
+
+    def _backward(self, wanted: "_Positions", size: int) -> Iterator[list[Event]]:
+        while True:
+            rows = self._rows(wanted.bounds, order="position DESC", size=size)
+            through = max(self.archived.position(), wanted.after)
+            events = [event for event in map(self.database.event, rows) if event.position > through]
+            yield events
+            if len(events) < size:
+                break
+            wanted = wanted.before_position(events[-1].position)
+        wanted = wanted.before_position(through + 1)
+        while not wanted.is_empty:
+            stretch, events = self._archived_page(wanted, backward=True)
+            yield events[::-1]
+            wanted = wanted.before_position(stretch.first_position)
+
+    def _archived_page(
+        self, wanted: "_Positions", *, backward: bool = False
+    ) -> tuple[Stretch, list[Event]]:
+        """The events of the first, or last, batch that has wanted positions, archived or not."""
+        with self.database.snapshot() as connection:
+            stretch = (
+                self.archived.preceding(wanted.end, connection)
+                if backward
+                else self.archived.following(wanted.after, connection)
+            )
+            assert stretch is not None, "batches follow one another from 1 on"  # noqa: S101
+            within = wanted.within(stretch)
+            rows = self._rows(
+                within.bounds, order="position", size=stretch.size, connection=connection
+            )
+            archived = self.archived.of_stretch(stretch, connection, wanted.where)
+        found = [*filter(within.hold, archived), *map(self.database.event, rows)]
+        return stretch, sorted(found, key=attrgetter("position"))
 
     def headers(
         self, *, after: int, before: int, where: FeedFilter, limit: int
@@ -176,41 +326,24 @@ class EventReader:
 
         For who reads many: a third of what whole events cost.
         """
-        database = self.database
+        wanted, database = _Positions(after, before, where), self.database
         rows = self._rows(
-            _feed_bounds(after, before, where),
-            order="position",
-            size=limit,
-            columns=database.header_columns,
+            wanted.bounds, order="position", size=limit, columns=database.header_columns
         )
-        header = database.header
-        return [(header(row), row[-1]) for row in rows]
-
-    def _walk(
-        self,
-        bounds: dict[str, Any],
-        *,
-        key: str,
-        backward: bool,
-        batch_size: int,
-        limit: int | None = None,
-    ) -> Iterator[Event]:
-        """Events within `bounds` in the order of `key`, by keyset: a batch a query."""
-        moving = f"{key} <" if backward else f"{key} >"
-        left = limit
-        while left is None or left > 0:
-            size = batch_size if left is None else min(batch_size, left)
-            rows = self._rows(bounds, order=f"{key} DESC" if backward else key, size=size)
-            events = [self.database.event(row) for row in rows]
-            yield from events
-            if len(rows) < size:
-                return
-            last = events[-1]
-            bounds = bounds | {moving: last.version if key == "version" else last.position}
-            left = None if left is None else left - len(rows)
+        if after >= self.archived.position():
+            header = database.header
+            return [(header(row), row[-1]) for row in rows]
+        found = islice(chain.from_iterable(self._forward(wanted, limit)), limit)
+        return [(event.header, event.raw_data) for event in found]
 
     def _rows(
-        self, bounds: Mapping[str, Any], *, order: str, size: int, columns: str | None = None
+        self,
+        bounds: Mapping[str, Any],
+        *,
+        order: str,
+        size: int,
+        columns: str | None = None,
+        connection: Connection | None = None,
     ) -> list[Row]:
         conditions = self._conditions(bounds)
         if conditions is None:
@@ -220,6 +353,7 @@ class EventReader:
             f"SELECT {columns or self.database.event_columns} FROM events {where}"  # noqa: S608 (placeholders)
             f" ORDER BY {order} LIMIT {self.database.bind('size')}",
             parameters | {"size": size},
+            connection,
         )
 
     def _conditions(self, bounds: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
@@ -283,7 +417,7 @@ class EventReader:
         """See `EventSource.tally`."""
         width = check_width(width)
         check_reading(axis=where.axis)
-        conditions = self._conditions(_feed_bounds(after, before, where))
+        conditions = self._conditions(_Positions(after, before, where).bounds)
         if conditions is None:
             return []
         clause, parameters = conditions
@@ -302,15 +436,128 @@ class EventReader:
         return self._gauge.read()
 
 
-def _feed_bounds(after: int, before: int | None, where: FeedFilter) -> dict[str, Any]:
-    return {
-        "position >": after,
-        "position <": before,
-        "aggregate_type =": where.aggregate_type,
-        "event_type IN": where.event_types or None,
-        f"{where.axis}_at >=": where.since and utc("since", where.since),
-        f"{where.axis}_at <": where.until and utc("until", where.until),
-        "correlation_id =": where.correlation_id,
-        "actor =": where.actor,
-        "event_id =": where.event_id,
-    }
+class _Times(NamedTuple):
+    """Between which times events are wanted: from `since`, before `until`, not after `through`."""
+
+    axis: Axis = "occurred"
+    since: datetime | None = None
+    until: datetime | None = None
+    through: datetime | None = None
+
+    @property
+    def are_any(self) -> bool:
+        return self.since is None and self.until is None and self.through is None
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        column = f"{self.axis}_at"
+        return {f"{column} >=": self.since, f"{column} <": self.until, f"{column} <=": self.through}
+
+    def hold(self, event: Event) -> bool:
+        """Whether the event is wanted."""
+        moment = event.occurred_at if self.axis == "occurred" else event.recorded_at
+        assert moment is not None, "our tables keep it"  # noqa: S101
+        return (
+            (self.since is None or moment >= self.since)
+            and (self.until is None or moment < self.until)
+            and (self.through is None or moment <= self.through)
+        )
+
+
+_ANY_TIME = _Times()
+
+
+class _Versions:
+    """Which of an aggregate's events are wanted: those between two versions, both included."""
+
+    def __init__(
+        self, aggregate_id: str, first: int | None, last: int | None, times: _Times = _ANY_TIME
+    ) -> None:
+        self.aggregate_id = aggregate_id
+        self.first = max(1, 1 if first is None else first)
+        self.last = LAST if last is None else last
+        self.times = times
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        return {
+            "aggregate_id =": self.aggregate_id,
+            "version >=": self.first,
+            "version <=": None if self.last == LAST else self.last,
+            **self.times.bounds,
+        }
+
+    def behind(self, version: int | None) -> "_Versions":
+        """Those of them with a higher version."""
+        first = self.first if version is None else version + 1
+        return _Versions(self.aggregate_id, first, self.last, self.times)
+
+    def before(self, event: Event) -> "_Versions":
+        """Those of them before an event."""
+        return _Versions(self.aggregate_id, self.first, event.version - 1, self.times)
+
+
+class _Positions(NamedTuple):
+    """Which events of the feed are wanted: those between two positions, both excluded."""
+
+    after: int
+    before: int | None
+    where: FeedFilter
+
+    @property
+    def end(self) -> int:
+        return LAST if self.before is None else self.before
+
+    @property
+    def is_empty(self) -> bool:
+        return self.end - self.after <= 1
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        where = self.where
+        return {
+            "position >": self.after,
+            "position <": self.before,
+            "aggregate_type =": where.aggregate_type,
+            "event_type IN": where.event_types or None,
+            **_times(where).bounds,
+            "correlation_id =": where.correlation_id,
+            "actor =": where.actor,
+            "event_id =": where.event_id,
+        }
+
+    def behind(self, position: int) -> "_Positions":
+        """Those of them with a higher position."""
+        return self._replace(after=max(self.after, position))
+
+    def before_position(self, position: int) -> "_Positions":
+        """Those of them with a lower position."""
+        return self._replace(before=min(self.end, position))
+
+    def within(self, stretch: Stretch) -> "_Positions":
+        """Those of them in a batch of the archive."""
+        return self.behind(stretch.first_position - 1).before_position(stretch.last_position + 1)
+
+    def hold(self, event: Event) -> bool:
+        """Whether the event is one of them."""
+        where = self.where
+        return (
+            self.after < event.position < self.end
+            and where.aggregate_type in {None, event.aggregate_type}
+            and (not where.event_types or event.event_type in where.event_types)
+            and where.correlation_id in {None, event.correlation_id}
+            and where.actor in {None, event.actor}
+            and where.event_id in {None, event.event_id}
+            and _times(where).hold(event)
+        )
+
+
+def _times(where: FeedFilter) -> _Times:
+    since, until = where.since, where.until
+    return _Times(where.axis, since and utc("since", since), until and utc("until", until))
+
+
+def history_row(event: Event) -> HistoryRow:
+    """An event as a fold takes it."""
+    kind = event.aggregate_type if event.version == 1 else None
+    return event.version, event.event_type, event.raw_data, kind, event.event_version

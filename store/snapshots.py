@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -31,7 +32,15 @@ from store.domain import Aggregate, Domains
 from store.errors import SnapshotAhead, SnapshotRefused
 from store.folding import HistoryRow
 from store.identifiers import is_storable
-from store.reader import HISTORY_BATCH, HISTORY_COLUMNS, mark
+from store.reader import (
+    HISTORY_BATCH,
+    HISTORY_COLUMNS,
+    EventReader,
+    history_row,
+    mark,
+    mark_of,
+)
+from store.records import Event
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +108,7 @@ class Snapshots:
 
     def __init__(self, database: Database, domains: Domains, *, enabled: bool = True) -> None:
         self._database = database
+        self._reader = EventReader(database, name="")
         self._enabled = enabled
         self._folds = {
             aggregate.fingerprint: aggregate
@@ -138,6 +148,8 @@ class Snapshots:
             parameters["to"] = self._database.value(to_version)
         sql = self._begin_sql[to_version is not None, marked]
         found, rows = self._front(parameters, sql)
+        if not self._is_whole(aggregate_id, found, rows):
+            found, rows = self._front_from_archive(parameters, sql, to_version, marked=marked)
         more = len(rows) == HISTORY_BATCH
         last = ""
         if marked and rows:
@@ -178,6 +190,50 @@ class Snapshots:
         front = found[0] if found else None
         behind = parameters | {"after": front[0] if front else 0}
         return front, database.rows(sql.behind, behind)
+
+    def _is_whole(self, aggregate_id: str, found: Row | None, rows: Sequence[Any]) -> bool:
+        """Whether nothing of the history from the snapshot on is in the archive."""
+        version, is_there = (0, True) if found is None else (found[0], found[3] != "missing")
+        if is_there and rows and rows[0][0] == version + 1:
+            return True
+        if is_there and found is not None and not rows and self._database.is_remote:
+            return True
+        # Events may also have been archived while two statements asked, one after the other.
+        return self._reader.archived.version(aggregate_id) < max(version, 1)
+
+    def _front_from_archive(
+        self, parameters: dict[str, Any], sql: _Begin, to_version: int | None, *, marked: bool
+    ) -> tuple[Row | None, Sequence[Any]]:
+        """See `_front`; of a history that is in the archive, or was moved there meanwhile."""
+        fronts = self._database.rows(sql.snapshot, parameters)
+        version = fronts[0][0] if fronts else 0
+        size = HISTORY_BATCH + bool(version)
+        stored = self._reader.events(
+            parameters["id"], from_version=version, to_version=to_version, batch_size=size
+        )
+        events = list(islice(stored, size))
+        at = events.pop(0) if version and events and events[0].version == version else None
+        rows: Sequence[Any] = [history_row(event) for event in events]
+        if marked:
+            rows = [(*row, mark_of(event)) for row, event in zip(rows, events, strict=True)]
+        if not fronts:
+            return None, rows
+        front = list(fronts[0])
+        front[3] = "missing" if at is None else self._compared(at, parameters["id"], front)
+        if marked and at is not None:
+            front[-1] = mark_of(at)
+        return tuple(front), rows
+
+    def _compared(self, event: Event, aggregate_id: str, front: Sequence[Any]) -> str:
+        """What the query of a snapshot says of its last event, where it did not find that."""
+        table = self._table
+        fingerprint = front[1].partition(" ")[0]
+        found = self._database.select(
+            select(table.c.event_digest)
+            .where(table.c.aggregate_id == aggregate_id, table.c.version == front[0])
+            .where(table.c.fingerprint == fingerprint)
+        )
+        return "stored" if any(bytes(row[0]) == event.digest for row in found) else "another"
 
     def keep_if_due(
         self, aggregate: Aggregate[Any], aggregate_id: str, *, before: int, version: int, state: Any
@@ -224,6 +280,7 @@ class Snapshots:
                 aggregate_id=aggregate_id, version=version, fingerprint=fingerprint, state=encoded
             ),
             "now": self._database.value(now),
+            "archived": self._archived_digest(aggregate_id, version),
         }
         sql = f"""
             INSERT INTO snapshots (
@@ -231,8 +288,10 @@ class Snapshots:
             ) VALUES (
                 {bind("id")}, {bind("version")}, {bind("fingerprint")}, {bind("upcasters")},
                 {bind("state")}, {bind("digest")},
-                (SELECT digest FROM events
-                    WHERE aggregate_id = {bind("id")} AND version = {bind("version")}),
+                coalesce({bind("archived")}, (
+                    SELECT digest FROM events
+                    WHERE aggregate_id = {bind("id")} AND version = {bind("version")}
+                )),
                 {bind("now")}
             ) ON CONFLICT (aggregate_id, version, fingerprint) DO UPDATE SET
                 upcasters = excluded.upcasters, state = excluded.state, digest = excluded.digest,
@@ -252,6 +311,13 @@ class Snapshots:
             of_fold = {"id": aggregate_id, "fingerprint": fingerprint}
             self._database.rows(older, of_fold, connection)
         self._note(aggregate)
+
+    def _archived_digest(self, aggregate_id: str, version: int) -> bytes | None:
+        """The digest of an event that is in the archive."""
+        if self._reader.archived.version(aggregate_id) < version:
+            return None
+        stored = self._reader.events(aggregate_id, from_version=version, to_version=version)
+        return next((event.digest for event in stored), None)
 
     def list(self, aggregate_id: str | None = None) -> Iterator[Snapshot]:
         """Those of one aggregate, or all, by aggregate and version."""
@@ -448,7 +514,9 @@ class Snapshots:
         events = self._database.tables.tables["events"]
         newest = select(func.max(events.c.version)).where(events.c.aggregate_id == aggregate_id)
         [(found,)] = self._database.select(newest)
-        return SnapshotAhead(aggregate_id=aggregate_id, version=version, newest=found or 0)
+        archived = self._reader.archived.version(aggregate_id)
+        newest_version = max(found or 0, archived)
+        return SnapshotAhead(aggregate_id=aggregate_id, version=version, newest=newest_version)
 
     def _delete(self, aggregate_id: str, fingerprint: str, version: int) -> None:
         table = self._table

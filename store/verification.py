@@ -13,20 +13,24 @@ from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
+from sqlalchemy import Connection
 
 from store import payload
+from store.archived import PACKS, Archived
 from store.database import Database, Row
 from store.digest import event_digest
 from store.domain import Aggregate, Domains
 from store.drift import Kept, Replayed, drift_of, fault_of, kept_snapshots
 from store.encoding import lifted
-from store.errors import AggregateNotFound
+from store.errors import AggregateNotFound, PackDamaged
 from store.folding import applied, changed_fields
+from store.packs import Pack
 from store.reader import EventReader
 from store.records import Event
 
 FindingKind: TypeAlias = Literal[
     "unreadable",  # a row that is no event
+    "archive",  # archived events that cannot be read, or are not those that were archived
     "digest",  # the event is not as it was written
     "column",  # a column differs from the metadata it was lifted from
     "version",  # versions are not 1, 2, 3…
@@ -45,6 +49,8 @@ FindingKind: TypeAlias = Literal[
 DAMAGED = (ValueError, TypeError, AttributeError, RecursionError, struct.error)
 """What reading a row raises that holds something else than an event."""
 NO_DOMAINS = Domains()
+Stored: TypeAlias = Row | Event
+"""An event that is active, as it is read, for that may fail; or one from the archive."""
 KEPT_FINDINGS = 1_000
 BATCH = 500
 _MAX = 2**63 - 1
@@ -131,6 +137,7 @@ class _Check:
         self.findings: list[Finding] = []
         self.finding_count = 0
         self._database = database
+        self._archived = Archived(database)
         self._progress = progress
 
     def everything(self) -> None:
@@ -157,7 +164,40 @@ class _Check:
             self.aggregates += 1
             self._report("no events", head.aggregate_id, f"a head at version {head.version}")
 
-    def _rows(self, after: tuple[str, int], last: str | None) -> Iterator[Row]:
+    def _rows(self, after: tuple[str, int], last: str | None) -> Iterator[Stored]:
+        while True:
+            with self._database.snapshot() as connection:
+                found, reached = self._page(after, last, connection)
+            yield from found
+            self._progress(len(found))
+            if reached is None:
+                return
+            after = reached
+
+    def _page(
+        self, after: tuple[str, int], last: str | None, connection: Connection
+    ) -> tuple[list[Stored], tuple[str, int] | None]:
+        """The next events, archived or not, and up to where they go; None where that is all."""
+        rows: list[Stored] = list(self._active(after, last, connection))
+        reached = _key(rows[-1]) if len(rows) == BATCH else None
+        packs = self._archived.stored(connection, after=after, last=last, until=reached)
+        if len(packs) == PACKS:
+            final = packs[-1][0]
+            reached = final.aggregate_id, final.last_version
+            rows = [row for row in rows if _key(row) <= reached]
+        for packed, batch in packs:
+            try:
+                rows += self._archived.unpacked(packed, batch, connection).events()
+            except PackDamaged as error:
+                self._report_damaged(packed, error)
+        wanted = [
+            row for row in rows if _key(row) > after and (not reached or _key(row) <= reached)
+        ]
+        return sorted(wanted, key=_key), reached
+
+    def _active(
+        self, after: tuple[str, int], last: str | None, connection: Connection
+    ) -> Sequence[Row]:
         database = self._database
         bound = "" if last is None else f"AND aggregate_id <= {database.bind('last')}"
         sql = f"""
@@ -165,20 +205,15 @@ class _Check:
             WHERE (aggregate_id, version) > ({database.bind("id")}, {database.bind("version")})
             {bound} ORDER BY aggregate_id, version LIMIT {database.bind("size")}
         """  # noqa: S608 (placeholders)
-        while True:
-            parameters = {"id": after[0], "version": after[1], "size": BATCH}
-            rows = database.rows(sql, parameters | ({} if last is None else {"last": last}))
-            yield from rows
-            self._progress(len(rows))
-            if len(rows) < BATCH:
-                return
-            after = (_aggregate_id(rows[-1]), rows[-1][1])
+        parameters = {"id": after[0], "version": after[1], "size": BATCH}
+        given = parameters | ({} if last is None else {"last": last})
+        return database.rows(sql, given, connection)
 
     def _history(
         self,
         aggregate_id: str,
         head: _Head | None,
-        rows: Iterable[Row],
+        rows: Iterable[Stored],
         snapshots: Sequence[Kept],
     ) -> None:
         self.aggregates += 1
@@ -186,13 +221,14 @@ class _Check:
         drift = _Drift(snapshots)
         for row in rows:
             self.events += 1
+            place = _place(row)
             event = self._event(aggregate_id, row)
-            for kind, explanation in seen.next(row[1], row[0], event, head):
-                self._report(kind, aggregate_id, explanation, row)
+            for kind, explanation in seen.next(*place, event, head):
+                self._report(kind, aggregate_id, explanation, place)
             for kind, explanation in replay.next(event):
-                self._report(kind, aggregate_id, explanation, row)
-            for kind, explanation in drift.next(row[1], event, replay):
-                self._report(kind, aggregate_id, explanation, row)
+                self._report(kind, aggregate_id, explanation, place)
+            for kind, explanation in drift.next(place[0], event, replay):
+                self._report(kind, aggregate_id, explanation, place)
         self.replayed += replay.events
         self.snapshots += drift.compared
         self._ahead([each for each in snapshots if each.version > seen.version], seen.version)
@@ -207,23 +243,28 @@ class _Check:
             told = f"it is at version {each.version}, the events end at {newest}"
             self._report("snapshot", each.aggregate_id, told)
 
-    def _event(self, aggregate_id: str, row: Row) -> Event | None:
+    def _report_damaged(self, packed: Pack, error: PackDamaged) -> None:
+        place = packed.first_version, None
+        self._report("archive", packed.aggregate_id, error.reason, place)
+
+    def _event(self, aggregate_id: str, row: Stored) -> Event | None:
         """The event in a row, if it is one, after a look at what it alone can tell."""
         try:
-            event = self._database.event(row)
+            event = row if isinstance(row, Event) else self._database.event(row)
             for written in (event.raw_data, event.raw_metadata):
                 payload.decode(written)
             digest = _digest(event)
         except DAMAGED as error:
-            self._report("unreadable", aggregate_id, str(error), row)
+            self._report("unreadable", aggregate_id, str(error), _place(row))
             return None
         if digest != event.digest:
-            self._report("digest", aggregate_id, "the event is not as it was written", row)
+            told = "the event is not as it was written"
+            self._report("digest", aggregate_id, told, _place(row))
         for name in ("correlation_id", "causation_id", "actor"):
             expected, found = lifted(event.metadata, name), getattr(event, name)
             if found != expected:
                 told = f"{name} is {found!r}, in the metadata {expected!r}"
-                self._report("column", aggregate_id, told, row)
+                self._report("column", aggregate_id, told, _place(row))
         return event
 
     def _report_unknown_to_head(self, aggregate_id: str, seen: "_Seen") -> None:
@@ -236,15 +277,19 @@ class _Check:
             self._report("head", aggregate_id, told)
 
     def _report(
-        self, kind: FindingKind, aggregate_id: str, explanation: str, row: Row | None = None
+        self,
+        kind: FindingKind,
+        aggregate_id: str,
+        explanation: str,
+        place: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.finding_count += 1
         if len(self.findings) < KEPT_FINDINGS:
             finding = Finding(
                 kind=kind,
                 aggregate_id=aggregate_id,
-                version=None if row is None else row[1],
-                position=None if row is None else row[0],
+                version=place[0],
+                position=place[1],
                 explanation=explanation,
             )
             self.findings.append(finding)
@@ -399,9 +444,17 @@ def _head(database: Database, aggregate_id: str) -> _Head | None:
     return _Head(*rows[0]) if rows else None
 
 
-def _aggregate_id(row: Row) -> str:
-    aggregate_id: str = row[6]
-    return aggregate_id
+def _aggregate_id(row: Stored) -> str:
+    return _key(row)[0]
+
+
+def _key(row: Stored) -> tuple[str, int]:
+    return (row.aggregate_id, row.version) if isinstance(row, Event) else (row[6], row[1])
+
+
+def _place(row: Stored) -> tuple[int, int]:
+    """Version and position."""
+    return (row.version, row.position) if isinstance(row, Event) else (row[1], row[0])
 
 
 def _digest(event: Event) -> bytes:

@@ -54,7 +54,7 @@ class Cache:
 
     def histories(self, reader: EventReader) -> Histories:
         """Keeps histories as `reader` reads them."""
-        kind = HistoryKind(self._tails, self._database)
+        kind = HistoryKind(self._tails)
         return Histories(reader, self._two_levels(kind))
 
     def _two_levels(self, kind: Kind[Value]) -> TwoLevels[Value]:

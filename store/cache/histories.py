@@ -12,7 +12,6 @@ from msgspec import Struct
 from store.cache.levels import TwoLevels, check_age
 from store.cache.local import LARGEST
 from store.cache.tails import Tail, Tails
-from store.database import Database
 from store.reader import EventReader
 from store.records import Axis, Event, utc
 from store.sources import check_reading
@@ -75,9 +74,8 @@ class HistoryKind:
 
     name = "history"
 
-    def __init__(self, tails: Tails, database: Database) -> None:
+    def __init__(self, tails: Tails) -> None:
         self._tails = tails
-        self._database = database
 
     def tail(self, aggregate_id: str, version: int) -> Tail:
         """See `Kind.tail`."""
@@ -86,7 +84,7 @@ class HistoryKind:
     def extended(self, aggregate_id: str, value: KeptHistory, tail: Tail) -> KeptHistory | None:
         """See `Kind.extended`."""
         del aggregate_id
-        return kept_history([*value.events, *map(self._database.event, tail.rows)])
+        return kept_history([*value.events, *tail.rows])
 
     def fingerprints(self) -> Sequence[str]:
         """See `Kind.fingerprints`."""

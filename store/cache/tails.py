@@ -1,14 +1,17 @@
 """What is stored from a version on, and whether the event there is the one that is meant."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from store.database import Database
 from store.identifiers import is_storable
-from store.reader import HISTORY_BATCH, mark
+from store.reader import HISTORY_BATCH, EventReader, history_row, mark, mark_of
+from store.records import Event
 
 _HISTORY_COLUMNS = 5
 _GENERATION = "SELECT CAST(store_id AS text), epoch FROM store_info"
@@ -52,6 +55,7 @@ class Tails:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._reader = EventReader(database, name="")
         self.commits: int | None = None
         [(store_id, epoch)] = database.rows(_GENERATION, {})
         place = blake2b(database.place().encode(), digest_size=4).hexdigest()
@@ -82,13 +86,41 @@ class Tails:
     def history(self, aggregate_id: str, version: int) -> Tail:
         """The tail as `HistoryRow`s."""
         rows = self._rows(self._history, aggregate_id, version)
+        if not self._is_whole(aggregate_id, rows, version, key=0):
+            return self._from_archive(aggregate_id, version, history_row)
         if len(rows) == 1 and rows[0][0] == version:
             return Tail(rows[0][-1], rows[0][-2], rows[0][-2])
         return _tail(rows, version, key=0, columns=_HISTORY_COLUMNS)
 
     def events(self, aggregate_id: str, version: int) -> Tail:
-        """The tail as rows that `Database.event` reads."""
-        return _tail(self._rows(self._events, aggregate_id, version), version, key=1, columns=-2)
+        """The tail as `Event`s."""
+        rows = self._rows(self._events, aggregate_id, version)
+        if not self._is_whole(aggregate_id, rows, version, key=1):
+            return self._from_archive(aggregate_id, version, lambda event: event)
+        tail = _tail(rows, version, key=1, columns=-2)
+        return replace(tail, rows=list(map(self._database.event, tail.rows)))
+
+    def _is_whole(self, aggregate_id: str, rows: Sequence[Any], version: int, *, key: int) -> bool:
+        """Whether nothing from that version on is in the archive."""
+        if rows and rows[0][key] == max(version, 1):
+            return True
+        return self._reader.archived.version(aggregate_id) < max(version, 1)
+
+    def _from_archive(self, aggregate_id: str, version: int, made: Callable[[Event], Any]) -> Tail:
+        """The tail of a history that is in the archive, or was moved there meanwhile."""
+        [(_, epoch)] = self._database.rows(_GENERATION, {})
+        stored = self._reader.events(aggregate_id, from_version=version, batch_size=HISTORY_BATCH)
+        events = list(islice(stored, HISTORY_BATCH))
+        if not events:
+            return Tail()
+        is_there = events[0].version == version
+        return Tail(
+            epoch=epoch,
+            at=mark_of(events[0]) if is_there else None,
+            last=mark_of(events[-1]),
+            rows=[made(event) for event in events[is_there:]],
+            more=len(events) == HISTORY_BATCH,
+        )
 
     def _rows(self, sql: str, aggregate_id: str, version: int) -> Sequence[Any]:
         if not is_storable(aggregate_id):

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from store.archived import Archived
 from store.database import Database
 from store.projection import Projection
 from store.projections.checkpoints import Checkpoint, Checkpoints, Target
@@ -83,6 +84,11 @@ def lag(database: Database, position: int) -> Lag:
         """,  # noqa: S608 (placeholders)
         {"after": position, "limit": COUNTED},
     )
+    archived = Archived(database)
+    if position < archived.position():
+        ahead, earliest = archived.beyond(position)
+        events = min(events + ahead, COUNTED)
+        oldest = min((each for each in (oldest, earliest) if each is not None), default=None)
     seconds = 0.0 if oldest is None else max(at - oldest, 0) / 1e6
     return Lag(events=events, seconds=seconds, is_bounded=events == COUNTED)
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from store import payload
+from store.archived import Archived
 from store.database import Database
 from store.database.batch import Batch, Refused
 from store.records import Event
@@ -38,6 +39,10 @@ def stored_events(database: Database, entries: Sequence[Entry]) -> dict[tuple[st
     for start in range(0, len(entries), _CHUNK):
         for event in _look_up(database, entries[start : start + _CHUNK]):
             found[event.aggregate_id, event.version] = event
+    missing = {(each.aggregate_id, each.version) for each in entries} - found.keys()
+    if missing:
+        with database.snapshot() as connection:
+            found |= Archived(database).at(missing, connection)
     return found
 
 

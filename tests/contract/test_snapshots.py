@@ -213,12 +213,15 @@ def test_a_load_is_one_round_trip_or_two_statements_where_none_is_made(
     totals: Hindsight, tmp_path: Path, tail: int, version: int | None
 ) -> None:
     statements = 1 if totals.database.is_remote else 2
+    # Where nothing is behind a snapshot it may have been archived between the two.
+    nothing_behind = statements == 2 and (version == 3 or not tail)
     for name, numbers in (("with", (1, 2, 3)), ("without", (1, 2))):
         totals.execute(name, Add(numbers))
     for _ in range(tail):
         totals.append("total", "with", [NewEvent("Added", {"number": 1})], expected=any_())
     count = partial(round_trips, totals, tmp_path / "trace")
-    assert count(lambda: totals.load("with", version=version)) == statements
+    with_snapshot = count(lambda: totals.load("with", version=version))
+    assert with_snapshot == statements + nothing_behind
     assert count(lambda: totals.load("without", version=version and 2)) == statements
 
 

@@ -1,0 +1,56 @@
+"""The archive's partitions on PostgreSQL: one a month, made before there is anything for it."""
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+
+from store.database import Database
+from store.errors import EventStoreError
+from store.records import Event
+
+_log = logging.getLogger(__name__)
+
+AHEAD = 2
+"""Months beyond the newest event to be archived."""
+
+
+class Partitions:
+    """The months that have a partition, as far as this process knows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: set[tuple[int, int]] = set()
+
+    def create(self, events: Iterable[Event]) -> None:
+        """Have a partition for each month of the events, and of the next two.
+
+        Where one cannot be made, that is logged: its events go to the default partition.
+        """
+        if not self._database.is_remote:
+            return
+        months = {_month(event.recorded_at) for event in events if event.recorded_at}
+        for year, month in sorted(_with_next(months) - self._known):
+            self._create(year, month)
+            self._known.add((year, month))
+
+    def _create(self, year: int, month: int) -> None:
+        made = text("SELECT create_archive_partition(:month)")
+        try:
+            with self._database.archiving(patience=1.0) as connection:
+                connection.execute(made, {"month": datetime(year, month, 1, tzinfo=UTC)})
+        except EventStoreError as error:
+            _log.warning("no archive partition for %d-%02d: %s", year, month, error)
+
+
+def _month(moment: datetime) -> tuple[int, int]:
+    return moment.year, moment.month
+
+
+def _with_next(months: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    if not months:
+        return set()
+    year, month = max(months)
+    later = [divmod(year * 12 + month - 1 + ahead, 12) for ahead in range(1, AHEAD + 1)]
+    return months | {(year, month + 1) for year, month in later}
