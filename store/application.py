@@ -1,5 +1,6 @@
 """The store as a service opens it: settings in, wired parts out, one per process."""
 
+import logging
 import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from sqlalchemy import URL, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from store import migrations
+from store.archive import Archive, Leaving, Policy
 from store.cache import Cache, Histories
 from store.cache.cache import needing_redis
 from store.conflict import ConflictHook
@@ -24,7 +26,7 @@ from store.database import Database
 from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
-from store.errors import InvalidSetting, InvalidSource, NoStore, SchemaError
+from store.errors import EventStoreError, InvalidSetting, InvalidSource, NoStore, SchemaError
 from store.execution import Executor
 from store.gauges import Levels, StoreGauges
 from store.instrumentation import (
@@ -57,6 +59,8 @@ from store.sources.foreign import CHOOSE, ForeignSource, recognise
 from store.sources.ndjson import NdjsonSource
 from store.subscription import follow
 from store.verdicts import Judge
+
+_log = logging.getLogger(__name__)
 
 ASIDE_LIMIT = 1.0
 """Seconds that a statement of what only watches may take."""
@@ -237,6 +241,13 @@ class Hindsight:
             on_poison=self._settings.poison_events,
             timed=metrics.handled,
         )
+        self.archive = Archive(
+            self.database,
+            Policy(older_than=self._settings.archive_after, keep_active=self._settings.keep_active),
+            settled=lambda: self.watermark().position,
+            prepare=self._snapshot_first,
+            enabled=self._settings.archive,
+        )
         self.read_model = self.projections.read_model
         self.wait_for = self.projections.wait_for
         self.append = told.append
@@ -253,6 +264,25 @@ class Hindsight:
             attempted=metrics.attempted,
         )
         self.execute = executor.execute
+
+    def _snapshot_first(self, leaving: Leaving) -> None:
+        """Take snapshots of what goes on, so that its loads need nothing of what is archived."""
+        heads = self.log.heads(list(leaving))
+        going_on = [
+            aggregate_id
+            for aggregate_id, version in leaving.items()
+            if aggregate_id in heads
+            and heads[aggregate_id].version > version
+            and heads[aggregate_id].aggregate_type in self.snapshots.types
+        ]
+        newest = self.snapshots.newest(going_on)
+        for aggregate_id in going_on:
+            if newest.get(aggregate_id, 0) <= leaving[aggregate_id]:
+                try:
+                    self.snapshot(aggregate_id, replay=False)
+                except EventStoreError as error:
+                    # It is loaded all the same, from the archive.
+                    _log.warning("no snapshot of %r before it is archived: %s", aggregate_id, error)
 
     @cached_property
     def history(self) -> MetricHistory:

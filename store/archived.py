@@ -9,6 +9,7 @@ below the bound that is read after that.
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -49,6 +50,10 @@ class Stretch(Struct, frozen=True, kw_only=True):
     def size(self) -> int:
         """How many positions there are."""
         return self.last_position - self.first_position + 1
+
+    def has(self, position: int) -> bool:
+        """Whether a position is one of them."""
+        return self.first_position <= position <= self.last_position
 
 
 class Archived:
@@ -101,7 +106,7 @@ class Archived:
             rows = database.rows(sql, named, connection)
             found = [(database.pack(row), row[-1]) for row in rows]
             for packed, batch in found:
-                yield Unpacked(packed, self._dictionary(batch, connection))
+                yield Unpacked(packed, self.dictionary(batch, connection))
             if len(rows) < PACKS:
                 return
             end = found[-1][0]
@@ -137,13 +142,37 @@ class Archived:
         """  # noqa: S608 (placeholders)
         return [(database.pack(row), row[-1]) for row in database.rows(sql, bounds, connection)]
 
+    def of_time(
+        self,
+        connection: Connection,
+        *,
+        after: tuple[str, int],
+        since: datetime,
+        until: datetime,
+    ) -> list[tuple[Pack, int | None]]:
+        """The first packs, as `stored` has them, whose first event was recorded between two times.
+
+        Before the later one.
+        """
+        database, bind = self._database, self._database.bind
+        bounds: dict[str, Any] = {"id": after[0], "version": after[1]}
+        bounds |= {"since": database.value(since), "until": database.value(until)}
+        sql = f"""
+            SELECT {_COLUMNS} FROM events_archive
+            WHERE recorded_at >= {bind("since")} AND recorded_at < {bind("until")}
+            AND aggregate_id >= {bind("id")}
+            AND (aggregate_id, last_version) > ({bind("id")}, {bind("version")})
+            ORDER BY aggregate_id, first_version LIMIT {PACKS}
+        """  # noqa: S608 (placeholders)
+        return [(database.pack(row), row[-1]) for row in database.rows(sql, bounds, connection)]
+
     def unpacked(self, packed: Pack, batch: int | None, connection: Connection) -> Unpacked:
         """What is in a pack of a batch.
 
         Raises:
             PackDamaged: it cannot be read.
         """
-        return Unpacked(packed, self._dictionary(batch, connection))
+        return Unpacked(packed, self.dictionary(batch, connection))
 
     def events(
         self,
@@ -271,10 +300,11 @@ class Archived:
         )
         found: list[Event] = []
         for row in rows:
-            found += Unpacked(database.pack(row), self._dictionary(row[-1], connection)).events()
+            found += Unpacked(database.pack(row), self.dictionary(row[-1], connection)).events()
         return found
 
-    def _dictionary(self, batch: int | None, connection: Connection) -> bytes:
+    def dictionary(self, batch: int | None, connection: Connection) -> bytes:
+        """What the packs of a batch, which its last position names, were compressed by."""
         if batch is None:
             return b""  # there is none any more, and zlib says so
         kept = self._dictionaries.get(batch)

@@ -1,5 +1,7 @@
 """What the role that a service runs under may do on PostgreSQL, and nothing more."""
 
+from collections.abc import Sequence
+
 from psycopg import errors as pg
 from psycopg.sql import Identifier
 from sqlalchemy import Connection, text
@@ -26,15 +28,37 @@ GRANTS = (
 )
 
 
+ARCHIVER = (
+    # To lock, and to count, what others wrote is an UPDATE or SELECT; to move it, a DELETE.
+    "SELECT, INSERT, DELETE ON TABLE events, events_archive, archive_restored",
+    "SELECT, INSERT, UPDATE ON TABLE archive_batches",
+    "SELECT, UPDATE ON TABLE archive",
+    "EXECUTE ON FUNCTION create_archive_partition",
+)
+
+
+def grant_archiver(connection: Connection, role: str) -> None:
+    """Let an existing role move events to the archive and back, beside what services may.
+
+    Raises:
+        NotFound: there is no such role.
+    """
+    _grant(connection, role, GRANTS + ARCHIVER)
+
+
 def grant_application(connection: Connection, role: str) -> None:
     """Let an existing role append and read; events it can neither change nor remove.
 
     Raises:
         NotFound: there is no such role.
     """
+    _grant(connection, role, GRANTS)
+
+
+def _grant(connection: Connection, role: str, grants: Sequence[str]) -> None:
     schema = _quoted(str(connection.scalar(text("SELECT current_schema()"))))
     try:
-        for grant in GRANTS:
+        for grant in grants:
             connection.exec_driver_sql(f"GRANT {grant.format(schema=schema)} TO {_quoted(role)}")
     except DBAPIError as error:
         if isinstance(error.orig, pg.UndefinedObject):

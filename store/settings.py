@@ -13,6 +13,7 @@ from store.errors import InvalidSetting
 
 DEFAULT_URL = "sqlite:///data/events.db"
 _MOST_SHARDS = 1_000
+_MOST_DIGITS = 15
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _SPAN = re.compile(rf"(\d{{1,9}})({'|'.join(_UNITS)})", re.ASCII)
 _LONGEST = timedelta(days=36_500)
@@ -32,8 +33,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     be published, or skip it; `dead_letter_webhook` is told of each. `outbox_retention` is how long
     workers keep what was published. `relay` off has workers publish nothing, `projections` off keep
     no read models; `poison_events` says whether a projection stops at an event that it cannot take,
-    or skips it. `metrics_folder` is
-    where the processes of a service keep their metrics together.
+    or skips it. `archive` off has workers archive nothing; else they archive, once a day, what was
+    recorded longer ago than `archive_after`, and what is beyond the newest `keep_active` events.
+    `metrics_folder` is where the processes of a service keep their metrics together.
     """
 
     url: str = DEFAULT_URL
@@ -52,6 +54,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     relay: bool = True
     projections: bool = True
     poison_events: Literal["stop", "skip"] = "stop"
+    archive: bool = True
+    archive_after: timedelta = timedelta(days=730)
+    keep_active: int = 10_000_000
     metrics_folder: str | None = None
 
     @classmethod
@@ -74,6 +79,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             outbox=_switch(environment, "EVENT_STORE_OUTBOX"),
             relay=_switch(environment, "EVENT_STORE_RELAY"),
             projections=_switch(environment, "EVENT_STORE_PROJECTIONS"),
+            archive=_switch(environment, "EVENT_STORE_ARCHIVE"),
+            archive_after=_span(environment, "EVENT_STORE_ARCHIVE_AFTER", "730d"),
+            keep_active=_count(environment, "EVENT_STORE_KEEP_ACTIVE", "10000000"),
             poison_events=_poison_events(environment.get("EVENT_STORE_POISON_EVENTS") or "stop"),
             dead_letters=_dead_letters(environment.get("EVENT_STORE_DEAD_LETTERS") or "hold"),
             dead_letter_webhook=_address(environment, "EVENT_STORE_DEAD_LETTER_WEBHOOK"),
@@ -129,6 +137,13 @@ def _poison_events(value: str) -> Literal["stop", "skip"]:
     if value not in _POISON_EVENTS:
         raise InvalidSetting(f"EVENT_STORE_POISON_EVENTS: {value!r} is neither stop nor skip")
     return _POISON_EVENTS[value]
+
+
+def _count(environment: Mapping[str, str], name: str, default: str) -> int:
+    value = environment.get(name) or default
+    if not (value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS):
+        raise InvalidSetting(f"{name}: {value!r} is no number of events such as 10000000")
+    return int(value)
 
 
 def _shards(value: str) -> int:

@@ -411,6 +411,20 @@ class Snapshots:
             for row in self._database.select(query)
         ]
 
+    def newest(self, aggregate_ids: Sequence[str]) -> dict[str, int]:
+        """The version of the newest own snapshot of each of the aggregates that have one."""
+        table = self._table
+        found: dict[str, int] = {}
+        for start in range(0, len(aggregate_ids), _BATCH):
+            query = (
+                select(table.c.aggregate_id, func.max(table.c.version))
+                .where(table.c.aggregate_id.in_(aggregate_ids[start : start + _BATCH]))
+                .where(table.c.fingerprint.in_(self._folds))
+                .group_by(table.c.aggregate_id)
+            )
+            found.update((row[0], row[1]) for row in self._database.select(query))
+        return found
+
     def drop(self, aggregate_id: str | None = None) -> int:
         """Remove those of one aggregate, or all, whatever their fold; how many there were."""
         table = self._table

@@ -10,7 +10,8 @@ from functools import partial
 from msgspec import Struct
 
 from store.application import Hindsight
-from store.errors import EventStoreError, NotFound
+from store.archive import Moved
+from store.errors import AccessDenied, ArchiveBusy, EventStoreError, NotFound
 from store.outbox import Relay, Relayed
 from store.outbox.records import last_line
 from store.projections import Projected, Projector
@@ -24,6 +25,8 @@ POLL = 1.0
 """Seconds between two looks at what was appended."""
 CHECKED = 10
 """Aggregates whose snapshots are checked in a round: each costs two full replays."""
+ARCHIVING = 60.0
+"""Seconds between two looks at whether it is time to archive, or whether who does goes on."""
 ROUND = 3_600.0
 """Seconds between two looks at everything."""
 
@@ -185,6 +188,44 @@ def project_due(
         report(projector.projection.name, projected)
 
 
+def archive_due(store: Hindsight, stop: threading.Event, report: Callable[[Moved], None]) -> None:
+    """Archive what is to be, if nobody has since midnight UTC; `report` hears of each batch.
+
+    Raises:
+        ArchiveBusy: somebody else does.
+        AccessDenied: this role may not.
+    """
+    if store.archive.enabled and store.archive.is_due():
+        for moved in store.archive.run(stop=stop):
+            report(moved)
+
+
+def archiving(
+    store: Hindsight, stop: threading.Event, report: Callable[[Moved], None] = lambda _: None
+) -> Sequence[tuple[str, Callable[[], None]]]:
+    """The task of archiving once a day, for `beside`; of several workers one does.
+
+    A worker whose role may not leaves it to others.
+    """
+    if not store.archive.enabled:
+        return []
+
+    def keep_archiving() -> None:
+        while not stop.is_set():
+            try:
+                archive_due(store, stop, report)
+            except ArchiveBusy:
+                pass
+            except AccessDenied as error:
+                _log.info("archiving is left to others: %s", error)
+                stop.wait()
+            except EventStoreError as error:
+                _log.warning("archiving goes on later: %s", error)
+            stop.wait(ARCHIVING)
+
+    return [("archiver", keep_archiving)]
+
+
 @contextmanager
 def working(
     store: Hindsight, *, relay: Relay | None, projectors: Sequence[Projector]
@@ -193,7 +234,11 @@ def working(
     stop = threading.Event()
 
     keep_working = partial(work, store, stop=stop, report=_log_done)
-    tasks = [*publishing(relay, stop, _log_dead), *projecting(projectors, stop, _log_left_out)]
+    tasks = [
+        *publishing(relay, stop, _log_dead),
+        *projecting(projectors, stop, _log_left_out),
+        *archiving(store, stop),
+    ]
     with beside(stop, [("worker", keep_working), *tasks]):
         yield
 

@@ -1,5 +1,104 @@
 """The archive: what is old moves out of the table that is written to, and is read all the same."""
 
-from store.archive.moving import Archiver, Bound, Moved, Policy
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
-__all__ = ["Archiver", "Bound", "Moved", "Policy"]
+from sqlalchemy import select, update
+
+from store.archive.exporting import Exported, export
+from store.archive.moving import Archiver, Bound, Leaving, Moved, Policy
+from store.archive.restoring import Restored, Restorer
+from store.archive.standing import ArchivePlan, ArchiveStanding, plan, standing
+from store.database import Database
+
+__all__ = [
+    "Archive",
+    "ArchivePlan",
+    "ArchiveStanding",
+    "Archiver",
+    "Bound",
+    "Exported",
+    "Leaving",
+    "Moved",
+    "Policy",
+    "Restored",
+]
+
+
+class Archive:
+    """The archive of a store. Safe to share between threads.
+
+    `policy` says what is archived, unless another one is given. `settled` and `prepare` are those
+    of an `Archiver`. Workers archive where it is `enabled`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy,
+        *,
+        settled: Callable[[], int],
+        prepare: Callable[[Leaving], None],
+        enabled: bool = True,
+    ) -> None:
+        self.policy = policy
+        self.enabled = enabled
+        self._database = database
+        self._archiver = Archiver(database, settled=settled, prepare=prepare)
+        self._restorer = Restorer(database, by=f"{platform.node()}:{os.getpid()}")
+        self.restored = self._restorer.restored
+        self.restore = self._restorer.restore
+        self.give_back = self._restorer.give_back
+
+    def standing(self) -> ArchiveStanding:
+        """How it stands, as quickly told whatever is in it."""
+        return standing(self._database, self.restored())
+
+    def plan(self, policy: Policy | None = None) -> ArchivePlan:
+        """What archiving would do now; looks at every event that would go."""
+        bound = self._archiver.bound(policy or self.policy)
+        return plan(self._database, bound, self.restored())
+
+    def run(
+        self, policy: Policy | None = None, *, stop: threading.Event | None = None
+    ) -> Iterator[Moved]:
+        """Archive what is to be, a batch a transaction, with pauses, until `stop` is set.
+
+        Who is interrupted goes on where it was the next time.
+
+        Raises:
+            ArchiveBusy: somebody else archives or restores just now.
+            DatabaseBusy: somebody writes to an old aggregate for long.
+            AccessDenied: this role may not.
+        """
+        for moved in self._archiver.run(self._archiver.bound(policy or self.policy)):
+            yield moved
+            if stop is not None and stop.is_set():
+                return
+        self._note_run()
+
+    def is_due(self, now: datetime | None = None) -> bool:
+        """Whether nobody has archived, to the end, since midnight UTC."""
+        moment = now or datetime.now(UTC)
+        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        archive = self._database.tables.tables["archive"]
+        [(ran_at,)] = self._database.select(select(archive.c.ran_at))
+        return ran_at is None or ran_at < midnight
+
+    def restore_all(self) -> Iterator[tuple[str, int]]:
+        """Restore every aggregate, which are then held; each id and how many events came back."""
+        for aggregate_id in self._restorer.archived():
+            yield aggregate_id, self.restore(aggregate_id)
+
+    def export(self, folder: Path) -> Iterator[Exported]:
+        """See `exporting.export`."""
+        return export(self._database, folder)
+
+    def _note_run(self) -> None:
+        archive = self._database.tables.tables["archive"]
+        with self._database.transaction() as connection:
+            connection.execute(update(archive).values(ran_at=datetime.now(UTC)))

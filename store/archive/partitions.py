@@ -54,3 +54,31 @@ def _with_next(months: set[tuple[int, int]]) -> set[tuple[int, int]]:
     year, month = max(months)
     later = [divmod(year * 12 + month - 1 + ahead, 12) for ahead in range(1, AHEAD + 1)]
     return months | {(year, month + 1) for year, month in later}
+
+
+def missing_months(database: Database, oldest: datetime | None) -> tuple[list[datetime], int]:
+    """The months, from the oldest active event's on, that have no partition though they should.
+
+    And how many packs are in the default partition. Nothing is missing before anything was
+    archived, nor on SQLite, which has no partitions.
+    """
+    if not database.is_remote or oldest is None:
+        return [], 0
+    found = {
+        name
+        for (name,) in database.rows(
+            "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid"
+            " WHERE inhparent = 'events_archive'::regclass",
+            {},
+        )
+    }
+    [(default,)] = database.rows("SELECT count(*) FROM events_archive_default", {})
+    if len(found) == 1 and not default:
+        return [], 0
+    months = sorted(_with_next({_month(oldest)}))
+    missing = [
+        datetime(year, month, 1, tzinfo=UTC)
+        for year, month in months[:-1]
+        if f"events_archive_{year:04d}_{month:02d}" not in found
+    ]
+    return missing, int(default)

@@ -6,16 +6,27 @@ import threading
 import click
 
 from store.application import Hindsight
+from store.archive import Moved
 from store.cli.columns import shown
 from store.cli.program import domain_option, store_option
 from store.cli.projections import tell_left_out
 from store.domain import Domains
-from store.errors import ProjectionError
+from store.errors import AccessDenied, ArchiveBusy, ProjectionError
 from store.outbox import Relayed
 from store.outbox.records import last_line
 from store.projections import Projector
 from store.settings import Settings
-from store.work import Done, beside, project_due, projecting, publish_due, publishing, work_once
+from store.work import (
+    Done,
+    archive_due,
+    archiving,
+    beside,
+    project_due,
+    projecting,
+    publish_due,
+    publishing,
+    work_once,
+)
 from store.work import work as keep_working
 
 
@@ -31,8 +42,10 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     models follow what was appended, unless EVENT_STORE_PROJECTIONS=off. Snapshots that are due are
     taken: commands take their own, this is for other appends and imports. Those of folds that no
     process has had for 7 days are removed, and those taken last are compared with full replays,
-    each hour; what was published longer ago than EVENT_STORE_OUTBOX_RETENTION (7d) is trimmed. Any
-    number of workers may run.
+    each hour; what was published longer ago than EVENT_STORE_OUTBOX_RETENTION (7d) is trimmed. Once
+    a day, at 00:00 UTC, one of the workers archives what was recorded longer ago than
+    EVENT_STORE_ARCHIVE_AFTER (730d), and what is beyond the newest EVENT_STORE_KEEP_ACTIVE
+    (10000000) events, unless EVENT_STORE_ARCHIVE=off. Any number of workers may run.
 
     \b
     Examples:
@@ -49,6 +62,7 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
             for projector in projectors:
                 _project(projector)
             _report(work_once(store))
+            _archive(store)
             return
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,9 +74,20 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
         tasks = [
             *publishing(relay, stop, _report_dead),
             *projecting(projectors, stop, tell_left_out),
+            *archiving(store, stop),
         ]
         with beside(stop, tasks):
             keep_working(store, stop=stop, report=_report)
+
+
+def _archive(store: Hindsight) -> None:
+    moved: list[Moved] = []
+    try:
+        archive_due(store, threading.Event(), moved.append)
+    except (AccessDenied, ArchiveBusy) as error:
+        click.echo(shown(f"nothing archived: {error}"))
+    if moved:
+        click.echo(f"{sum(each.events for each in moved):,} events archived")
 
 
 def _project(projector: Projector) -> None:

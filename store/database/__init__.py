@@ -220,6 +220,10 @@ class Database(Protocol):
         """What the store's tables and their indexes take."""
         ...
 
+    def bytes_of(self, table: str) -> int | None:
+        """What one of the tables and its indexes take; None where the database cannot tell."""
+        ...
+
     def is_replica(self) -> bool:
         """Whether this is a copy that cannot tell who writes."""
         ...

@@ -410,6 +410,15 @@ class PostgreSQL:
         [(used,)] = self.rows(_BYTES_USED, {"tables": list(self.tables.tables)})
         return int(used)
 
+    def bytes_of(self, table: str) -> int | None:
+        sql = """
+            SELECT (pg_total_relation_size(%(table)s::text::regclass) + coalesce(sum(
+                pg_total_relation_size(inhrelid)
+            ), 0))::bigint FROM pg_inherits WHERE inhparent = %(table)s::text::regclass
+        """
+        [(used,)] = self.rows(sql, {"table": table})
+        return int(used)
+
     def is_replica(self) -> bool:
         [(is_replica,)] = self.rows("SELECT pg_is_in_recovery()", {})
         return bool(is_replica)

@@ -391,6 +391,18 @@ class SQLite:
         [(used,)] = self.rows(sql, {})
         return int(used)
 
+    def bytes_of(self, table: str) -> int | None:
+        sql = """
+            SELECT sum(pgsize) FROM dbstat WHERE aggregate AND name IN (
+                SELECT name FROM sqlite_master WHERE tbl_name = :table
+            )
+        """
+        try:
+            [(used,)] = self.rows(sql, {"table": table})
+        except SchemaError:
+            return None  # SQLite may be built without that table
+        return int(used or 0)
+
     def is_replica(self) -> bool:
         return False
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from store import CommandRejected, Hindsight, NewEvent, any_
 from store.cache import raise_epoch
 from store.database.postgresql import PostgreSQL
+from tests.archiving import archive_all_but
 from tests.servers import RedisServer
 from tests.totals import Add, Added, Loose, Total, add, note, numbers, put, undo
 
@@ -168,11 +169,23 @@ class TwoProcesses(RuleBasedStateMachine):
 
     # What happens to the database
 
+    @rule(newest=st.integers(0, 6), batch=st.integers(1, 5))
+    def archive(self, newest: int, batch: int) -> None:
+        with Hindsight(self.url, domain=DOMAINS[0], cache=False) as other:
+            archive_all_but(other, newest, batch=batch)
+
+    @rule(name=IDS, back=st.booleans())
+    def take_from_the_archive(self, name: str, *, back: bool) -> None:
+        if self.numbers(name):
+            with Hindsight(self.url, cache=False) as other:
+                (other.archive.give_back if back else other.archive.restore)(name)
+
     @rule(name=IDS, data=st.data())
     def restore(self, name: str, data: st.DataObject) -> None:
         kept = data.draw(st.integers(0, len(self.numbers(name))))
         if kept:
             with Hindsight(self.url, cache=False) as other:
+                other.archive.restore(name)
                 undo(other, after=kept, aggregate_id=name)
             self.has(name, self.numbers(name)[:kept])
 

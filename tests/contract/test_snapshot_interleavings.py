@@ -16,6 +16,7 @@ from sqlalchemy import text
 from store import Aggregate, Domain, Hindsight, NewEvent, any_
 from store.snapshots import Snapshots
 from store.work import take_due
+from tests.archiving import archive_all_but
 
 
 class Added(Struct, frozen=True):
@@ -130,11 +131,22 @@ class TwoProcesses(RuleBasedStateMachine):
         with self.stores[0].database.transaction() as connection:
             if connection.dialect.name == "postgresql":
                 damage = damage.replace("(SELECT min(digest) FROM events)", PG_MIN)
-            if damage.startswith("UPDATE snapshots SET event_digest") and not any(
-                self.numbers.values()
+            if damage.startswith("UPDATE snapshots SET event_digest") and not connection.scalar(
+                text("SELECT count(*) FROM events")
             ):
                 return
             connection.execute(text(damage))
+
+    @rule(newest=st.integers(0, 6), batch=st.integers(1, 5))
+    def archive(self, newest: int, batch: int) -> None:
+        with Hindsight(self.url, domain=DOMAINS[0], cache=False) as other:
+            archive_all_but(other, newest, batch=batch)
+
+    @rule(name=IDS, back=st.booleans())
+    def take_from_the_archive(self, name: str, *, back: bool) -> None:
+        if self.numbers[name]:
+            with Hindsight(self.url, cache=False) as other:
+                (other.archive.give_back if back else other.archive.restore)(name)
 
     @rule(process=PROCESSES, name=IDS, data=st.data())
     def load_at(self, process: int, name: str, data: st.DataObject) -> None:
