@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
+from sqlalchemy import Connection
+
 from store.database import Database
 from store.database.read_models import create, drop, exists
 from store.domain import Domains
@@ -52,13 +54,20 @@ def begin(database: Database, projection: Projection, target: Target) -> Checkpo
     """The table to be built: that which another process left, or an empty one.
 
     What other code began is not gone on with.
+
+    Raises:
+        ProjectionNotBuilt: there is no table that is read.
+        RebuildInterrupted: somebody else has just begun the same.
     """
     checkpoints = Checkpoints(database)
+    if checkpoints.read(projection.name) is None:
+        raise ProjectionNotBuilt(projection=projection.name)
     found = checkpoints.read(projection.name, target)
     if found and (found.version, found.fingerprint) == (projection.version, projection.fingerprint):
         return found
     with database.transaction() as connection:
-        checkpoints.remove(connection, projection.name, target)
+        if found:
+            checkpoints.remove(connection, found)
         # First, so that who comes second waits here, and finds no table half made.
         if not checkpoints.create(connection, projection, target):
             raise RebuildInterrupted(projection=projection.name)
@@ -67,26 +76,30 @@ def begin(database: Database, projection: Projection, target: Target) -> Checkpo
     return begin(database, projection, target)
 
 
-def abandon(database: Database, projection: Projection, target: Target) -> None:
-    """Remove what was built, or begun."""
-    with database.transaction() as connection:
-        Checkpoints(database).remove(connection, projection.name, target)
-        drop(connection, table_of(projection, target))
-
-
 class Builder:
-    """Fills a table beside the one that is read. Not to be shared between threads."""
+    """Fills a table that was begun beside the one that is read. Not to be shared between threads.
+
+    It keeps to that table: where somebody else has ended with it, or begun another in its place,
+    it is interrupted.
+    """
 
     def __init__(
-        self, database: Database, domains: Domains, projection: Projection, target: Target
+        self, database: Database, domains: Domains, projection: Projection, begun: Checkpoint
     ) -> None:
+        self.table = table_of(projection, begun.target)
+        self.is_to_compare = begun.target == "check"
         self._checkpoints = Checkpoints(database)
         self._projection = projection
-        self._target: Target = target
+        self._begun = begun
         # A table with holes in it is compared with one that has the same ones, but is not made.
-        skipped = Failures(database).skipped(projection.name) if target == "check" else ()
+        skipped = Failures(database).skipped(projection.name) if self.is_to_compare else ()
         self.projector = Projector(
-            database, domains, projection, target=target, left_out=frozenset(skipped)
+            database,
+            domains,
+            projection,
+            target=begun.target,
+            generation=begun.generation,
+            left_out=frozenset(skipped),
         )
         self._database = database
 
@@ -110,9 +123,8 @@ class Builder:
         try:
             return self.projector.once(goal=goal)
         except (ProjectionNotBuilt, SchemaError):
-            if self._checkpoints.read(self._projection.name, self._target) is not None:
-                raise
-            raise RebuildInterrupted(projection=self._projection.name) from None
+            self.built()
+            raise
 
     def reach_live(self, progress: Progress) -> None:
         """Take the events that are in the table that is read, and come close behind it."""
@@ -121,21 +133,43 @@ class Builder:
             goal = reached
             self.reach(goal, progress)
 
-    def live(self) -> Checkpoint:
+    def live(self, *, within: Connection | None = None) -> Checkpoint:
         """The checkpoint of the table that is read.
 
         Raises:
             ProjectionNotBuilt: there is none.
         """
-        found = self._checkpoints.read(self._projection.name)
+        found = self._checkpoints.read(self._projection.name, within=within)
         if found is None:
             raise ProjectionNotBuilt(projection=self._projection.name)
         return found
 
+    def built(self, *, within: Connection | None = None) -> Checkpoint:
+        """The checkpoint of the table that it fills.
+
+        Raises:
+            RebuildInterrupted: somebody else has ended with it, or begun another.
+        """
+        name, target = self._begun.projection, self._begun.target
+        return self._own(self._checkpoints.read(name, target, within=within))
+
+    def held(self, connection: Connection) -> Checkpoint:
+        """The same, which stands still until the transaction ends; raises as `built` does."""
+        name, target = self._begun.projection, self._begun.target
+        return self._own(self._checkpoints.lock(connection, name, target))
+
+    def abandon(self) -> None:
+        """Remove the table, if it is still there."""
+        with self._database.transaction() as connection:
+            if self._checkpoints.remove(connection, self._begun):
+                drop(connection, self.table)
+
+    def _own(self, found: Checkpoint | None) -> Checkpoint:
+        if found is None or found.generation != self._begun.generation:
+            raise RebuildInterrupted(projection=self._projection.name)
+        return found
+
     def _aim(self, goal: int) -> None:
         """For who looks on: where this is to end."""
-        built = self._checkpoints.read(self._projection.name, self._target)
-        if built is None:
-            raise RebuildInterrupted(projection=self._projection.name)
         with self._database.transaction() as connection:
-            self._checkpoints.aim(connection, built, goal)
+            self._checkpoints.aim(connection, self.built(within=connection), goal)

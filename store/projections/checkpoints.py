@@ -104,12 +104,14 @@ class Checkpoints:
             "checked_at": datetime.now(UTC),
         }
         is_replaced = self._changed(connection, live, values | self._moved())
-        self.remove(connection, built.projection, built.target)
+        self.remove(connection, built)
         return is_replaced
 
-    def remove(self, connection: Connection, projection: str, target: Target) -> None:
-        """Forget it."""
-        connection.execute(self._of(projection, target, delete(self._table)))
+    def remove(self, connection: Connection, checkpoint: Checkpoint) -> bool:
+        """Forget it, wherever it is by now; False where it is another table's."""
+        statement = self._of(checkpoint.projection, checkpoint.target, delete(self._table))
+        is_the_same = self._table.c.generation == checkpoint.generation
+        return bool(connection.execute(statement.where(is_the_same)).rowcount)
 
     def lock(self, connection: Connection, projection: str, target: Target) -> Checkpoint | None:
         """The checkpoint, which stands still until the transaction ends."""

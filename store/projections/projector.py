@@ -83,7 +83,8 @@ class Projector:
 
     Any number may run, in any number of processes: one works, the others stand by and take over
     when it stops moving. Where it cannot take an event it stops or, by `on_poison`, goes on without
-    it; without those at the positions `left_out` in any case.
+    it; without those at the positions `left_out` in any case. With a `generation` it keeps
+    that table, and no other.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Projector:
         projection: Projection,
         *,
         target: Target = "live",
+        generation: int | None = None,
         on_poison: OnPoison = "stop",
         left_out: Collection[int] = (),
         timed: Timed = lambda _: None,
@@ -101,6 +103,7 @@ class Projector:
         self.projection = projection
         self._database = database
         self._target: Target = target
+        self._generation = generation
         self._table = table_of(projection, target)
         self._on_poison: OnPoison = on_poison
         self._left_out = left_out
@@ -195,7 +198,7 @@ class Projector:
 
     def _checkpoint(self, within: Connection | None) -> Checkpoint:
         checkpoint = self._checkpoints.read(self.projection.name, self._target, within=within)
-        if checkpoint is None:
+        if checkpoint is None or self._generation not in {None, checkpoint.generation}:
             raise ProjectionNotBuilt(projection=self.projection.name)
         if checkpoint.version != self.projection.version:
             raise ProjectionOutdated(

@@ -19,14 +19,14 @@ from store.errors import (
     ProjectionNotBuilt,
     ProjectionOutdated,
     RebuildInterrupted,
+    SchemaError,
 )
 from store.projection import Key, Projection
-from store.projections.building import Builder, Progress, abandon, begin
-from store.projections.checkpoints import Checkpoint, Checkpoints, Target
+from store.projections.building import Builder, Progress, begin
+from store.projections.checkpoints import Checkpoint, Checkpoints
 from store.projections.comparing import Compared, Difference, compared
 from store.projections.failures import Failures
 from store.projections.folding import Intake
-from store.projections.projector import table_of
 from store.reader import EventReader
 from store.records import Event
 
@@ -85,13 +85,11 @@ def check(
         raise ProjectionOutdated(
             projection=projection.name, built=live.version, declared=projection.version
         )
-    try:
-        while (checked := _compare(database, domains, projection, "check", progress)) is None:
-            pass
-    except ProjectionFailed:
-        abandon(database, projection, "check")
-        raise
-    abandon(database, projection, "check")
+    while True:
+        builder = Builder(database, domains, projection, begin(database, projection, "check"))
+        if checked := _compare(database, domains, projection, builder, progress):
+            break
+    builder.abandon()
     with database.transaction() as connection:
         Checkpoints(database).note_check(
             connection, projection.name, checked.generation, checked.compared.drift
@@ -113,15 +111,11 @@ def rebuild(
         RebuildInterrupted: somebody else builds the same.
         DatabaseBusy: the table was in use for long; nothing was replaced, what was built is there.
     """
-    try:
-        checked = _compare(database, domains, projection, "rebuild", progress)
-    except ProjectionFailed:
-        # What is done about it may make other rows of the events before it, too.
-        abandon(database, projection, "rebuild")
-        raise
+    builder = Builder(database, domains, projection, begin(database, projection, "rebuild"))
+    checked = _compare(database, domains, projection, builder, progress)
     if checked is None:
         raise RebuildInterrupted(projection=projection.name)
-    position = _replace(database, domains, projection, progress)
+    position = _replace(database, builder, projection, progress)
     return Rebuilt(checked=checked, position=position)
 
 
@@ -129,26 +123,16 @@ def _compare(
     database: Database,
     domains: Domains,
     projection: Projection,
-    target: Target,
+    builder: Builder,
     progress: Progress,
 ) -> Checked | None:
     """What was found; None where another table took the place of the one that was compared."""
-    checkpoints, built = Checkpoints(database), table_of(projection, target)
-    builder = Builder(database, domains, projection, target)
-    builder.live()
-    begun = begin(database, projection, target)
-    builder.reach_live(progress)
-    with database.snapshot() as seen:
-        pinned = checkpoints.read(projection.name, within=seen)
-        if pinned is None or pinned.position < begun.position:
-            raise RebuildInterrupted(projection=projection.name)
-        if target == "check" and pinned.version != projection.version:
-            raise ProjectionOutdated(
-                projection=projection.name, built=pinned.version, declared=projection.version
-            )
-        builder.reach(pinned.position, progress)
-        with database.snapshot() as other:
-            found = compared(seen, projection.table, other, built)
+    try:
+        pinned, found = _compared(database, projection, builder, progress)
+    except ProjectionFailed:
+        # What is done about it may make other rows of the events before it, too.
+        builder.abandon()
+        raise
     # A snapshot has the rows as they were, but not which table they were in.
     if builder.live().generation != pinned.generation:
         return None
@@ -164,11 +148,34 @@ def _compare(
     )
 
 
+def _compared(
+    database: Database, projection: Projection, builder: Builder, progress: Progress
+) -> tuple[Checkpoint, Compared]:
+    """Where the table that is read stood, and what it had other than the one built up to there."""
+    builder.reach_live(progress)
+    with database.snapshot() as seen:
+        pinned = builder.live(within=seen)
+        if builder.is_to_compare and pinned.version != projection.version:
+            raise ProjectionOutdated(
+                projection=projection.name, built=pinned.version, declared=projection.version
+            )
+        builder.reach(pinned.position, progress)
+        try:
+            with database.snapshot() as other:
+                if builder.built(within=other).position != pinned.position:
+                    raise RebuildInterrupted(projection=projection.name)
+                found = compared(seen, projection.table, other, builder.table)
+                builder.built()  # and not another table, which was empty then
+        except SchemaError:
+            builder.built()
+            raise
+    return pinned, found
+
+
 def _replace(
-    database: Database, domains: Domains, projection: Projection, progress: Progress
+    database: Database, builder: Builder, projection: Projection, progress: Progress
 ) -> int:
     """Put what was built in place; the position it is at."""
-    builder = Builder(database, domains, projection, "rebuild")
     for _ in range(ATTEMPTS):
         builder.reach_live(progress)
         try:
@@ -188,21 +195,17 @@ def _put_in_place(database: Database, builder: Builder, projection: Projection) 
         live = checkpoints.lock(connection, projection.name, "live")
         if live is None:
             raise ProjectionNotBuilt(projection=projection.name)
-        finished = _finish(builder, checkpoints, connection, live)
-        put_in_place(connection, projection.table, table_of(projection, "rebuild"))
+        finished = _finish(builder, connection, live)
+        put_in_place(connection, projection.table, builder.table)
         checkpoints.replace(connection, live, finished)
         Failures(database).forget(connection, projection.name)
     return finished.position
 
 
-def _finish(
-    builder: Builder, checkpoints: Checkpoints, connection: Connection, live: Checkpoint
-) -> Checkpoint:
+def _finish(builder: Builder, connection: Connection, live: Checkpoint) -> Checkpoint:
     """Take what is left up to where the table that is read stands; where that is."""
     while True:
-        built = checkpoints.lock(connection, live.projection, "rebuild")
-        if built is None:
-            raise RebuildInterrupted(projection=live.projection)
+        built = builder.held(connection)
         if built.position >= live.position:
             return built
         if builder.projector.once(goal=live.position, within=connection).stands_by:

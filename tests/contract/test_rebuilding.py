@@ -31,7 +31,7 @@ from store.errors import (
     RebuildInterrupted,
 )
 from store.projections import Projector, building, rebuilding
-from store.projections.checkpoints import Checkpoints
+from store.projections.checkpoints import Checkpoint, Checkpoints, Target
 from store.projections.comparing import Difference, compared
 from store.projections.projector import BATCH
 from tests.servers import PostgresServer
@@ -455,6 +455,173 @@ def test_of_two_rebuilds_begun_at_once_one_gives_in(
         errors = [each.exception() for each in (first, second)]
     assert [type(error) for error in errors if error] in ([], [RebuildInterrupted])
     assert filled.projections.check("sums").compared.drift == 0
+
+
+def test_of_two_checks_one_that_is_left_without_its_table_gives_in(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach = building.Builder.reach
+
+    def overtaken(self: building.Builder, goal: int, progress: Any) -> None:
+        reach(self, goal, progress)
+        monkeypatch.undo()
+        assert filled.projections.check("sums").compared.drift == 0
+
+    monkeypatch.setattr(building.Builder, "reach", overtaken)
+    with pytest.raises(RebuildInterrupted):
+        filled.projections.check("sums")
+    assert tables(filled) == {"sums"}
+
+
+def test_of_two_checks_one_whose_table_went_on_gives_in(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compared with the table as it was before, what came since would be drift."""
+    reach = building.Builder.reach
+
+    def overtaken(self: building.Builder, goal: int, progress: Any) -> None:
+        reach(self, goal, progress)
+        end = put(filled, "a", 100)
+        catch_up(filled)
+        step(filled, "check", end)
+
+    monkeypatch.setattr(building.Builder, "reach", overtaken)
+    with pytest.raises(RebuildInterrupted):
+        filled.projections.check("sums")
+    monkeypatch.undo()
+    assert filled.projections.check("sums").compared.drift == 0
+
+
+@pytest.mark.parametrize("moment", ["before", "within"])
+def test_of_two_checks_one_that_finds_another_table_begun_gives_in(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Compared with one that is empty yet, every row would be drift."""
+    reach = building.Builder.reach
+
+    def begin_another() -> None:
+        monkeypatch.undo()
+        filled.projections.check("sums")
+        building.begin(filled.database, filled.projections.projection("sums"), "check")
+
+    def before(self: building.Builder, goal: int, progress: Any) -> None:
+        reach(self, goal, progress)
+        begin_another()
+
+    def within(*given: Any) -> Any:
+        begin_another()
+        return compared(*given)
+
+    if moment == "before":
+        monkeypatch.setattr(building.Builder, "reach", before)
+    else:
+        monkeypatch.setattr(rebuilding, "compared", within)
+    with pytest.raises(RebuildInterrupted):
+        filled.projections.check("sums")
+    assert tables(filled) == {"sums", "sums__check"}
+    assert filled.projections.check("sums").compared.drift == 0
+    assert tables(filled) == {"sums"}
+
+
+def test_a_check_that_ends_leaves_the_table_of_the_next_one(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another(*given: Any) -> Any:
+        del given
+        monkeypatch.undo()
+        filled.projections.check("sums")
+        building.begin(filled.database, filled.projections.projection("sums"), "check")
+        return {}
+
+    monkeypatch.setattr(rebuilding, "_touching", another)
+    assert filled.projections.check("sums").compared.drift == 0
+    assert tables(filled) == {"sums", "sums__check"}
+
+
+def test_of_checks_at_once_none_tells_drift(filled: Hindsight) -> None:
+    def check(_: int) -> int | None:
+        try:
+            return filled.projections.check("sums").compared.drift
+        except RebuildInterrupted:
+            return None
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(check, range(30)))
+    assert set(found) <= {0, None}
+    assert 0 in found
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_another_code_has_begun_is_not_filled(
+    filled: Hindsight, store_url: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    once, begun = Projector.once, list[Checkpoint]()
+
+    def outrun(self: Projector, **given: Any) -> Any:
+        if not begun:
+            begun.append(another_begun(store_url, version))
+        return once(self, **given)
+
+    monkeypatch.setattr(Projector, "once", outrun)
+    with pytest.raises(RebuildInterrupted):
+        filled.projections.rebuild("sums")
+    assert Checkpoints(filled.database).read("sums", "rebuild") == begun[0]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_another_code_has_begun_is_not_put_in_place(
+    filled: Hindsight, store_url: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    execute(filled, "UPDATE sums SET total = 99 WHERE id = 'c'")
+    begun: list[Checkpoint] = []
+
+    def outrun(*given: Any) -> Any:
+        del given
+        begun.append(another_begun(store_url, version))
+        return {}
+
+    monkeypatch.setattr(rebuilding, "_touching", outrun)
+    with pytest.raises(RebuildInterrupted):
+        filled.projections.rebuild("sums")
+    assert rows(filled) == {"a": 3, "b": 3, "c": 99}
+    assert Checkpoints(filled.database).read("sums", "rebuild") == begun[0]
+
+
+def test_what_another_code_has_begun_in_the_last_moment_is_not_put_in_place(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = Checkpoints.lock
+
+    def outrun(self: Checkpoints, connection: Any, projection: str, target: Any) -> Any:
+        if target == "live":
+            another_begun(postgres_url, 1)
+        return lock(self, connection, projection, target)
+
+    with Hindsight(postgres_url, domain=summing()) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+        monkeypatch.setattr(Checkpoints, "lock", outrun)
+        with pytest.raises(RebuildInterrupted):
+            store.projections.rebuild("sums")
+        assert rows(store) == {"a": 1}
+
+
+def another_begun(store_url: str, version: int) -> Checkpoint:
+    """What other code begins to build."""
+
+    def note_one(row: Row | None, added: Added, event: EventHeader) -> Row:
+        del row
+        return {"id": event.aggregate_id, "total": added.number, "events": 1}
+
+    with Hindsight(store_url, domain=summing(note_one, version=version)) as other:
+        return building.begin(other.database, other.projections.projection("sums"), "rebuild")
+
+
+def step(store: Hindsight, target: Target, goal: int) -> None:
+    """What another process does to the table that is built."""
+    projection = store.projections.projection("sums")
+    Projector(store.database, store.projections._domains, projection, target=target).once(goal=goal)
 
 
 def test_a_reader_that_ends_lets_the_new_table_in(
