@@ -197,7 +197,8 @@ def _put_in_place(database: Database, builder: Builder, projection: Projection) 
             raise ProjectionNotBuilt(projection=projection.name)
         finished = _finish(builder, connection, live)
         put_in_place(connection, projection.table, builder.table)
-        checkpoints.replace(connection, live, finished)
+        if not checkpoints.replace(connection, live, finished):
+            raise RebuildInterrupted(projection=projection.name)
         Failures(database).forget(connection, projection.name)
     return finished.position
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -605,6 +606,23 @@ def test_what_another_code_has_begun_in_the_last_moment_is_not_put_in_place(
         with pytest.raises(RebuildInterrupted):
             store.projections.rebuild("sums")
         assert rows(store) == {"a": 1}
+
+
+def test_a_table_that_is_another_by_now_is_not_replaced(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(filled, "UPDATE sums SET total = 99 WHERE id = 'c'")
+    lock = Checkpoints.lock
+
+    def stale(self: Checkpoints, connection: Any, projection: str, target: Any) -> Any:
+        found = lock(self, connection, projection, target)
+        return structs.replace(found, generation=0) if found and target == "live" else found
+
+    monkeypatch.setattr(Checkpoints, "lock", stale)
+    with pytest.raises(RebuildInterrupted):
+        filled.projections.rebuild("sums")
+    assert rows(filled)["c"] == 99
+    assert tables(filled) == {"sums", "sums__rebuild"}
 
 
 def another_begun(store_url: str, version: int) -> Checkpoint:
