@@ -5,7 +5,8 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from msgspec import Struct
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy.schema import conv
 
 from store.errors import InvalidDomain
 from store.fingerprint import code_fingerprint
@@ -21,6 +22,8 @@ RowHandler: TypeAlias = Callable[[Row | None, Any, EventHeader], Row | None]
 
 _LONGEST_NAME = 40
 """Characters; what is built beside a table has its name and some more, of 63 that there may be."""
+_LONGEST_INDEX = 54
+"""Characters of the name of an index or a key, which gets the same."""
 
 
 class Projection:
@@ -117,6 +120,20 @@ def _check_table(table: Table) -> None:
         raise InvalidDomain(f"table {table.name!r}: foreign keys; rows come each by itself")
     for column in table.columns:
         _check_column(column)
+    for index in table.indexes:
+        _check_name(table, "index", index.name)
+    for constraint in table.constraints:
+        if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint):
+            _check_name(table, "constraint", constraint.name)
+
+
+def _check_name(table: Table, kind: str, name: object) -> None:
+    # One that is made of the table's is made anew, and cut where it is too long.
+    is_made_up = isinstance(name, conv) and table.name in name
+    if isinstance(name, str) and len(name) > _LONGEST_INDEX and not is_made_up:
+        raise InvalidDomain(
+            f"table {table.name!r}: {kind} {str(name)!r}: over {_LONGEST_INDEX} characters"
+        )
 
 
 def _check_column(column: Column[Any]) -> None:

@@ -33,7 +33,7 @@ from sqlalchemy.exc import (
     NoSuchTableError,
     ProgrammingError,
 )
-from sqlalchemy.schema import CreateIndex, DropIndex
+from sqlalchemy.schema import CreateIndex, DropIndex, conv
 
 from store.errors import ReadModelInUse
 
@@ -74,8 +74,12 @@ def beside(table: Table, suffix: str) -> Table:
         column.autoincrement = False  # their values are given, whatever their type
     keys = (PrimaryKeyConstraint, UniqueConstraint)
     for indexed in (*copied.indexes, *(c for c in copied.constraints if isinstance(c, keys))):
-        if isinstance(indexed.name, str) and suffix not in indexed.name:
-            indexed.name = f"{indexed.name}{suffix}"
+        name = indexed.name
+        if isinstance(name, conv) and table.name in name and suffix not in name:
+            # The toolkit cuts it where it is too long: at its end, so the suffix is not there.
+            indexed.name = conv(name.replace(table.name, copied.name))
+        elif isinstance(name, str) and suffix not in name:
+            indexed.name = f"{name}{suffix}"
     return copied
 
 

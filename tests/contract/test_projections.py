@@ -20,10 +20,12 @@ from sqlalchemy import (
     Column,
     Date,
     Float,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
     Numeric,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -744,6 +746,32 @@ def test_imported_events_are_projected_too(
         (
             Table("t" * 41, MetaData(), Column("id", Text, primary_key=True)),
             "over 40 characters",
+        ),
+        (
+            totals_table(Index("i" * 55, "total")),
+            f"table 'totals': index '{'i' * 55}': over 54 characters",
+        ),
+        (
+            totals_table(UniqueConstraint("total", name="u" * 55)),
+            f"table 'totals': constraint '{'u' * 55}': over 54 characters",
+        ),
+        (
+            Table(
+                "t",
+                MetaData(),
+                Column("id", Text),
+                PrimaryKeyConstraint("id", name="p" * 55),
+            ),
+            f"table 't': constraint '{'p' * 55}': over 54 characters",
+        ),
+        (
+            Table(
+                "t",
+                MetaData(naming_convention={"ix": "ix_%(column_0_name)s"}),
+                Column("id", Text, primary_key=True),
+                Column("n" * 52, Text, index=True),
+            ),
+            f"table 't': index 'ix_{'n' * 52}': over 54 characters",
         ),
         (
             Table("t", MetaData(), Column("id", Text, primary_key=True, default="a")),

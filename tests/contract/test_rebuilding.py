@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     inspect,
     text,
 )
@@ -265,6 +266,44 @@ def test_the_new_table_looks_as_the_old_one_did(store_url: str) -> None:
             store.projections.rebuild("sums")
             assert described(store) == before
         assert tables(store) == {"sums"}
+
+
+def test_a_table_with_long_names_is_made_anew(store_url: str) -> None:
+    """Those that are as long as may be, and those that the toolkit makes up and cuts."""
+    total: Aggregate[Any] = Aggregate("total", initial=Total(), events=[Added], apply=add)
+    name, column, other = "sums" * 10, "n" * 40, "m" * 40
+    table = Table(
+        name,
+        MetaData(),
+        Column("id", Text, primary_key=True),
+        Column(column, Integer, index=True),
+        Column(other, Integer),
+        Index(None, other, "id"),
+        Index("i" * 54, column),
+        UniqueConstraint("id", column, name="u" * 54),
+    )
+
+    def note(row: Row | None, added: Added, event: EventHeader) -> Row:
+        del row
+        return {"id": event.aggregate_id, column: added.number}
+
+    projection = Projection("sums", table=table, handlers={Added: note})
+    domain = Domain("totals", aggregates=[total], projections=[projection])
+    with Hindsight(store_url, domain=domain) as store:
+        store.projections.build_missing()
+        put(store, "a", 1)
+        catch_up(store)
+        for _ in range(2):
+            store.projections.rebuild("sums")
+        assert tables(store) == {name}
+        with store.database.connect() as connection:
+            found = inspect(connection)
+            keys = [each["name"] for each in found.get_unique_constraints(name)]
+            indexes = [each["name"] for each in found.get_indexes(name)]
+        assert "i" * 54 in indexes
+        assert not [index for index in indexes if index and "__rebuild" in index]
+        if store.database.engine.dialect.name == "postgresql":  # SQLite renames no constraint
+            assert keys == ["u" * 54]
 
 
 def described(store: Hindsight) -> Any:
