@@ -32,6 +32,7 @@ EventStoreError
 │   ├── ProjectionOutdated              its table is of other code than this
 │   ├── ProjectionBehind                it has not come that far in time
 │   ├── ProjectionFailed                it cannot take an event
+│   ├── KeyAltered                      the database has a row's key as another value
 │   ├── RebuildInterrupted              somebody else builds the same, or has replaced it
 │   └── ReadModelInUse                  something stands in the way of its table
 ├── InvalidQuestion(ValueError)         what a read model cannot be asked; says why
@@ -311,6 +312,18 @@ class ProjectionFailed(ProjectionError):
         self.event_type = event_type
         self.handler = handler
         self.error = error
+
+
+class KeyAltered(ProjectionError):
+    """The database keeps a part of a row's key as another value than was given: cut, or padded."""
+
+    def __init__(self, *, projection: str, column: str, given: object, kept: object) -> None:
+        values = f"{_short(repr(given))} as {_short(repr(kept))}"
+        super().__init__(f"projection {projection!r}: column {column!r} of its key keeps {values}")
+        self.projection = projection
+        self.column = column
+        self.given = given
+        self.kept = kept
 
 
 class RebuildInterrupted(ProjectionError):

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -240,9 +241,13 @@ def insert(connection: Connection, table: Table) -> Any:
 def _upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = {name: [row[name] for row in rows] for name in table.columns.keys()}  # noqa: SIM118
     if connection.dialect.name == "sqlite":
-        adapted = _adapted(connection, table, columns).values()
+        values = list(zip(*_adapted(connection, table, columns).values(), strict=True))
+        key = itemgetter(*(n for n, column in enumerate(table.columns) if column.primary_key))
+        if len(set(map(key, values))) < len(values):
+            # As PostgreSQL does: one would be written over the other.
+            raise ValueError("two rows of a batch have one key")
         text = _replacing_text(table, connection.dialect)
-        connection.exec_driver_sql(text, list(zip(*adapted, strict=True)))
+        connection.exec_driver_sql(text, values)
     elif _can_be_packed(connection, table, columns):
         adapted = _adapted(connection, table, columns).values()
         packed = {f"p{number}": list(values) for number, values in enumerate(adapted)}
@@ -302,7 +307,12 @@ def _among(
         return
     for start in range(0, len(wanted), _KEYS_AT_ONCE):
         some = wanted[start : start + _KEYS_AT_ONCE]
-        yield tuple_(*key).in_(some) if len(key) > 1 else key[0].in_([one for (one,) in some])
+        if len(key) > 1:
+            yield tuple_(*key).in_(some)
+        else:
+            # As the column writes them: the toolkit would go by the values' types.
+            ones = [one for (one,) in some]
+            yield key[0].in_(bindparam(None, ones, type_=key[0].type, expanding=True))
 
 
 @contextmanager

@@ -7,8 +7,9 @@ once: who comes second finds that it has moved, and writes nothing.
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
+from operator import eq
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -21,6 +22,7 @@ from store.database.read_models import beside, find, is_refusal, write
 from store.domain import Domains
 from store.errors import (
     EventStoreError,
+    KeyAltered,
     ProjectionError,
     ProjectionFailed,
     ProjectionNotBuilt,
@@ -244,7 +246,7 @@ class Projector:
             return self._poisoned(checkpoint, fault)
         return Projected(events=len(events), rows=len(done.rows), position=end, is_behind=True)
 
-    def _rows(self, keys: Collection[Key], within: Connection | None) -> Mapping[Key, Row | None]:
+    def _rows(self, keys: Set[Key], within: Connection | None) -> Mapping[Key, Row | None]:
         known = self._remembered.of(keys)
         unknown = [key for key in keys if key not in known]
         if not unknown:
@@ -253,7 +255,20 @@ class Projector:
             _refusing(),
             nullcontext(within) if within else self._database.connect() as connection,
         ):
-            return {**known, **find(connection, self._table, unknown)}
+            found = find(connection, self._table, unknown)
+        if altered := found.keys() - keys:
+            raise _Refused(self._altered(altered.pop(), keys))
+        return {**known, **found}
+
+    def _altered(self, kept: Key, keys: Collection[Key]) -> KeyAltered:
+        """What the database has in place of one of the keys."""
+        asked = max(keys, key=lambda key: sum(map(eq, key, kept)))
+        column, given, value = next(
+            part
+            for part in zip(self.projection.key_columns, asked, kept, strict=True)
+            if part[1] != part[2]
+        )
+        return KeyAltered(projection=self.projection.name, column=column, given=given, kept=value)
 
     def _write(
         self,

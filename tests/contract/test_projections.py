@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from msgspec import Struct
 from sqlalchemy import (
+    CHAR,
     JSON,
     BigInteger,
     Boolean,
@@ -49,6 +50,7 @@ from store import (
 from store.database.read_models import find
 from store.errors import (
     InvalidDomain,
+    KeyAltered,
     ProjectionBehind,
     ProjectionFailed,
     ProjectionNotBuilt,
@@ -494,6 +496,74 @@ def test_rows_may_have_keys_of_their_own(store_url: str) -> None:
             ("odd", 1, 3),
         ]
         assert store.projections.check("totals").compared.drift == 0
+
+
+def by_day_domain() -> Domain:
+    """Counts by day, whose key is a time."""
+    table = Table(
+        "totals",
+        MetaData(),
+        Column("day", Date, primary_key=True),
+        Column("total", Integer, nullable=False),
+    )
+
+    def moment(added: Added, event: EventHeader) -> datetime:
+        del event
+        return AT + timedelta(hours=added.number)
+
+    def note(row: Row | None, added: Added, event: EventHeader) -> Row:
+        return {"day": moment(added, event), "total": (row["total"] if row else 0) + added.number}
+
+    return totals_domain(note, table=table, key=moment)
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_a_key_that_the_database_has_as_another_value_is_told(
+    store_url: str, *, is_at_once: bool
+) -> None:
+    """A row that is not found under its key would begin again with each event."""
+    with Hindsight(store_url, domain=by_day_domain()) as store:
+        store.projections.build_missing()
+        projector = store.projections.projector("totals")
+        put(store, "a", 1)
+        if not is_at_once:
+            caught_up(projector)
+        put(store, "a", 2)
+        for _ in range(2):
+            with pytest.raises(
+                ProjectionFailed,
+                match=r"at Added of 'a' version 2 \(position 2\): handler 'note': KeyAltered: "
+                r"projection 'totals': column 'day' of its key keeps datetime.datetime\(2026, 11, "
+                r"28, 11, .* as datetime.date\(2026, 11, 28\)",
+            ) as caught:
+                caught_up(projector)
+        error = caught.value.error
+        assert isinstance(error, KeyAltered)
+        assert (error.projection, error.column) == ("totals", "day")
+        assert (error.given, error.kept) == (AT + timedelta(hours=2), AT.date())
+        assert [row["total"] for row in store.read_model("totals").query().rows] == [1]
+        [standing] = store.projections.standing()
+        assert standing.state == "stopped"
+
+
+def test_a_key_that_the_database_pads_is_told(postgres_url: str) -> None:
+    table = Table(
+        "totals",
+        MetaData(),
+        Column("id", CHAR(3), primary_key=True),
+        Column("total", Integer, nullable=False),
+    )
+    with Hindsight(postgres_url, domain=totals_domain(table=table)) as store:
+        store.projections.build_missing()
+        put(store, "abc", 1)
+        put(store, "a", 1)
+        caught_up(store.projections.projector("totals"))
+        put(store, "abc", 2)
+        put(store, "a", 2)
+        told = "KeyAltered: projection 'totals': column 'id' of its key keeps 'a' as 'a  '"
+        with pytest.raises(ProjectionFailed, match=told):
+            caught_up(store.projections.projector("totals"))
+        assert store.read_model("totals").get("abc") == {"id": "abc", "total": 3}
 
 
 @pytest.mark.parametrize(
