@@ -1,5 +1,6 @@
 """The tables of read models: created, written in batches, and put in each other's place."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -32,6 +33,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     NoSuchTableError,
+    OperationalError,
     ProgrammingError,
 )
 from sqlalchemy.schema import CreateIndex, DropIndex, conv
@@ -41,6 +43,8 @@ from store.errors import ReadModelInUse
 LOCK_TIMEOUT = 2_000
 """Milliseconds for which one table waits to take another's place: who reads waits behind it."""
 _KEYS_AT_ONCE = 500
+_DEPENDENT = re.compile("error in ((?:view|trigger) .+?): (.+)", re.DOTALL)
+_AGAIN = "drop it, and create it again after the rebuild"
 _NOT_THE_VALUES = (pg.UndefinedTable, pg.UndefinedColumn, pg.InsufficientPrivilege)
 
 # Rights of the whole table and of single columns, as the server keeps them.
@@ -169,12 +173,29 @@ def put_in_place(connection: Connection, table: Table, built: Table) -> None:
 def _put_in_place_on_sqlite(connection: Connection, table: Table, built: Table) -> None:
     quote = connection.dialect.identifier_preparer.quote
     drop(connection, table)
-    connection.exec_driver_sql(f"ALTER TABLE {quote(built.name)} RENAME TO {quote(table.name)}")
+    try:
+        connection.exec_driver_sql(f"ALTER TABLE {quote(built.name)} RENAME TO {quote(table.name)}")
+    except OperationalError as error:
+        detail = _in_the_way(table, str(error.orig))
+        if detail is None:
+            raise
+        raise ReadModelInUse(table=table.name, detail=detail) from error
     # SQLite cannot rename an index.
     for index in built.indexes:
         connection.execute(DropIndex(index))
     for index in beside(table, "").indexes:
         connection.execute(CreateIndex(index))
+
+
+def _in_the_way(table: Table, message: str) -> str | None:
+    """What depends on the table that is gone, as SQLite's message has it; None: nothing does."""
+    found = _DEPENDENT.fullmatch(message)
+    if found is None:
+        return None
+    dependent, reason = found.groups()
+    if reason.casefold() == f"no such table: main.{table.name}".casefold():
+        return f"{dependent} depends on table {table.name}; {_AGAIN}"
+    return f"SQLite renames no table while there is an {message}"
 
 
 def _put_in_place_on_postgresql(connection: Connection, table: Table, built: Table) -> None:
@@ -201,8 +222,8 @@ def _remove_on_postgresql(connection: Connection, table: Table, heir: Identifier
     except DBAPIError as error:
         if not isinstance(error.orig, pg.DependentObjectsStillExist):
             raise
-        detail = str(error.orig.diag.message_detail)
-        raise ReadModelInUse(table=table.name, detail=detail) from error
+        dependents = ", ".join(str(error.orig.diag.message_detail).splitlines())
+        raise ReadModelInUse(table=table.name, detail=f"{dependents}; {_AGAIN}") from error
 
 
 def _grants(connection: Connection, table: Table, to: Identifier) -> Sequence[Composable]:

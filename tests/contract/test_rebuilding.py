@@ -743,13 +743,16 @@ def rights(store: Hindsight) -> set[tuple[Any, ...]]:
     return {tuple(row) for row in store.database.rows(sql, {})}
 
 
-def test_a_view_on_the_table_is_told_and_nothing_is_replaced(postgres_url: str) -> None:
-    with Hindsight(postgres_url, domain=summing()) as store:
+def test_a_view_on_the_table_is_told_and_nothing_is_replaced(store_url: str) -> None:
+    with Hindsight(store_url, domain=summing()) as store:
         store.projections.build_missing()
         put(store, "a", 1)
         catch_up(store)
-        execute(store, "CREATE VIEW lately AS SELECT * FROM sums")
-        with pytest.raises(ReadModelInUse, match="table 'sums': view lately depends on table sums"):
+        execute(store, "CREATE VIEW lately AS SELECT * FROM Sums")
+        told = (
+            "^table 'sums': view lately depends on table sums; drop it, and create it again after"
+        )
+        with pytest.raises(ReadModelInUse, match=told):
             store.projections.rebuild("sums")
         assert rows(store) == {"a": 1}
         execute(store, "DROP VIEW lately")
@@ -757,6 +760,22 @@ def test_a_view_on_the_table_is_told_and_nothing_is_replaced(postgres_url: str) 
         put(store, "a", 2)
         catch_up(store)
         assert rows(store) == {"a": 3}
+
+
+def test_what_keeps_sqlite_from_renaming_is_told(sqlite_url: str) -> None:
+    with Hindsight(sqlite_url, domain=summing()) as store:
+        store.projections.build_missing()
+        execute(store, "CREATE VIEW broken AS SELECT * FROM nowhere")
+        told = "no table while there is an error in view broken: no such table: main.nowhere"
+        with pytest.raises(ReadModelInUse, match=told):
+            store.projections.rebuild("sums")
+        execute(store, "DROP VIEW broken")
+        execute(
+            store,
+            "CREATE TRIGGER noted AFTER INSERT ON aggregates BEGIN DELETE FROM sums; END",
+        )
+        with pytest.raises(ReadModelInUse, match="trigger noted depends on table sums"):
+            store.projections.rebuild("sums")
 
 
 def test_who_reads_for_long_keeps_the_old_table_and_nobody_else_waits_for_long(
