@@ -74,7 +74,9 @@ class Checkpoints:
             "position": 0,
         }
         statement = insert(connection, self._table).on_conflict_do_nothing()
-        return bool(connection.execute(statement.values(values | self._moved())).rowcount)
+        # Of an INSERT the toolkit does not tell how many rows it wrote on every database.
+        written = statement.values(values | self._moved()).returning(self._table.c.generation)
+        return connection.execute(written).first() is not None
 
     def move(self, connection: Connection, checkpoint: Checkpoint, position: int) -> bool:
         """Move it from where it was read; False where it is not there any more."""

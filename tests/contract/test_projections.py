@@ -4,6 +4,7 @@ import random
 import string
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -59,6 +60,7 @@ from store.errors import (
     ReadModelInUse,
 )
 from store.projections import Projector
+from store.projections.checkpoints import Checkpoints
 from store.projections.failures import Failures
 from store.transfer import export_events, import_events
 from tests.totals import Added, Total, add
@@ -119,6 +121,23 @@ def people(store_url: str) -> Iterator[Hindsight]:
         opened.projections.build_missing()
         yield opened
         assert opened.database.connections.in_use == 0
+
+
+def test_of_two_that_create_the_table_at_once_one_does(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, both_looked = Checkpoints.read, threading.Barrier(2)
+
+    def read_together(self: Checkpoints, *given: Any, **more: Any) -> Any:
+        found = read(self, *given, **more)
+        both_looked.wait(20)
+        return found
+
+    with Hindsight(store_url, domain=totals_domain()) as store:
+        monkeypatch.setattr(Checkpoints, "read", read_together)
+        with ThreadPoolExecutor(2) as pool:
+            made = [pool.submit(store.projections.build_missing) for _ in range(2)]
+            assert sorted(list(each.result()) for each in made) == [[], ["totals"]]
 
 
 def totals_table(*more: Any) -> Table:
