@@ -1,7 +1,6 @@
 """Read models compared with their events, and made anew beside the one that serves."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +10,6 @@ from msgspec import structs
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Index,
     Integer,
     MetaData,
@@ -23,7 +21,7 @@ from sqlalchemy import (
 )
 
 from store import Aggregate, Domain, EventHeader, Hindsight, Moment, NewEvent, Projection, Row, any_
-from store.database.read_models import create, put_in_place
+from store.database.read_models import put_in_place
 from store.errors import (
     DatabaseBusy,
     ProjectionFailed,
@@ -479,21 +477,36 @@ def test_of_two_rebuilds_one_gives_in(filled: Hindsight, monkeypatch: pytest.Mon
 def test_of_two_rebuilds_begun_at_once_one_gives_in(
     filled: Hindsight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered = threading.Event()
+    """Both find nothing begun; who comes second finds what the first has begun, and leaves it."""
+    read, reach_live = Checkpoints.read, building.Builder.reach_live
+    both_looked, one_gave_in = threading.Barrier(2), threading.Event()
+    looked = threading.local()
 
-    def slowly(connection: Connection, table: Table) -> None:
-        create(connection, table)
-        if not entered.is_set():
-            entered.set()
-            time.sleep(0.3)
+    def read_together(self: Checkpoints, name: str, target: Target = "live", **given: Any) -> Any:
+        found = read(self, name, target, **given)
+        if target == "rebuild" and not hasattr(looked, "is_done"):
+            looked.is_done = True
+            both_looked.wait(20)
+        return found
 
-    monkeypatch.setattr("store.projections.building.create", slowly)
+    def reach_when_alone(self: building.Builder, progress: Any) -> None:
+        assert one_gave_in.wait(20)
+        reach_live(self, progress)
+
+    def rebuild() -> str:
+        try:
+            filled.projections.rebuild("sums")
+        except RebuildInterrupted:
+            one_gave_in.set()
+            return "gave in"
+        return "rebuilt"
+
+    monkeypatch.setattr(Checkpoints, "read", read_together)
+    monkeypatch.setattr(building.Builder, "reach_live", reach_when_alone)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(filled.projections.rebuild, "sums")
-        entered.wait()
-        second = pool.submit(filled.projections.rebuild, "sums")
-        errors = [each.exception() for each in (first, second)]
-    assert [type(error) for error in errors if error] in ([], [RebuildInterrupted])
+        outcomes = [each.result() for each in [pool.submit(rebuild), pool.submit(rebuild)]]
+    assert sorted(outcomes) == ["gave in", "rebuilt"]
+    monkeypatch.undo()
     assert filled.projections.check("sums").compared.drift == 0
 
 
