@@ -125,7 +125,7 @@ class Projections:
             ProjectionBehind: it has not in that time.
             ProjectionNotBuilt: there is no table.
         """
-        self.projection(name)
+        projection = self.projection(name)
         deadline = time.monotonic() + timeout
         pause, longest = _LOOKS
         while True:
@@ -136,16 +136,20 @@ class Projections:
                 return
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self._behind(checkpoint, position)
+                raise self._behind(projection, checkpoint, position)
             time.sleep(min(pause, left))
             pause = min(2 * pause, longest)
 
-    def _behind(self, checkpoint: Checkpoint, position: int) -> ProjectionBehind:
-        failure = Failures(self._database).waiting(checkpoint.projection, checkpoint.position)
-        why = "" if failure is None else f": it waits at an event it cannot take, {failure.reason}"
+    def _behind(
+        self, projection: Projection, checkpoint: Checkpoint, position: int
+    ) -> ProjectionBehind:
+        why = ""
+        failure = Failures(self._database).waiting(projection.name, checkpoint.position)
+        if checkpoint.version != projection.version:
+            built, declared = checkpoint.version, projection.version
+            why = f": its table is version {built}, this code waits for version {declared}"
+        elif failure is not None:
+            why = f": it waits at an event it cannot take, {failure.reason}"
         return ProjectionBehind(
-            projection=checkpoint.projection,
-            position=position,
-            reached=checkpoint.position,
-            why=why,
+            projection=projection.name, position=position, reached=checkpoint.position, why=why
         )

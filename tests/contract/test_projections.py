@@ -747,6 +747,18 @@ def test_who_waits_for_what_does_not_come_is_told_why(totals: Hindsight) -> None
         totals.wait_for("totals", 2, timeout=0.05)
 
 
+def test_who_waits_for_a_table_of_another_version_is_told_of_both(
+    totals: Hindsight, store_url: str
+) -> None:
+    position = put(totals, "a", 1)
+    with Hindsight(store_url, domain=totals_domain(version=2)) as newer:
+        told = "not yet at 1: its table is version 1, this code waits for version 2$"
+        with pytest.raises(ProjectionBehind, match=told):
+            newer.wait_for("totals", position, timeout=0.05)
+        caught_up(totals.projections.projector("totals"))
+        newer.wait_for("totals", position, timeout=0.05)  # old code keeps it until the rebuild
+
+
 def test_without_a_table_there_is_a_clear_answer(store_url: str) -> None:
     with Hindsight(store_url, domain=totals_domain()) as store:
         told = "'totals' has no table yet; run: hindsight projections run"
