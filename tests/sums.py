@@ -44,6 +44,23 @@ def sums_domain(handler: Callable[..., Any] = note_sum, *, version: int = 1) -> 
 domain = sums_domain()
 mended = sums_domain(note_any)
 second = sums_domain(version=2)
+
+
+def note_last(row: Row | None, added: Added, event: EventHeader) -> Row:
+    del row
+    return {"id": event.aggregate_id, "number": added.number}
+
+
+last = Projection(
+    "last",
+    table=Table(
+        "last", MetaData(), Column("id", Text, primary_key=True), Column("number", Integer)
+    ),
+    handlers={Added: note_last},
+)
+several = Domain(
+    "several", aggregates=list(domain.aggregates), projections=[*domain.projections, last]
+)
 bare = Domain("bare", aggregates=list(domain.aggregates))
 
 

@@ -166,7 +166,7 @@ def run(
     wanted = dict.fromkeys(names or domains.projections)
     with Hindsight(url, domain=domains) as store:
         projectors = [store.projections.projector(name) for name in wanted]
-        for name in store.projections.build_missing():
+        for name in store.projections.build_missing(wanted):
             table = domains.projections[name].table.name
             click.echo(shown(f"table {table} created for projection {name}"))
         tally = _Tally(list(wanted))

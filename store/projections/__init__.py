@@ -1,7 +1,7 @@
 """Read models: kept by projections of the events, asked, compared with them and made anew."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from store.database import Database
 from store.domain import Domains
@@ -69,17 +69,18 @@ class Projections:
         except KeyError:
             raise ProjectionUnknown(projection=name, known=sorted(self.declared)) from None
 
-    def build_missing(self) -> Sequence[str]:
-        """Create the tables that there are not yet; the names of their projections.
+    def build_missing(self, names: Iterable[str] | None = None) -> Sequence[str]:
+        """Create the tables that there are not yet, of all or of those named; whose they are.
 
         Raises:
+            ProjectionUnknown: no domain declares one of them.
             ReadModelInUse: there is a table of that name that is not the projection's.
             AccessDenied: this role may create none; who owns the store may, by migrating it.
         """
         return [
             name
-            for name, projection in self.declared.items()
-            if build_missing(self._database, projection)
+            for name in (self.declared if names is None else names)
+            if build_missing(self._database, self.projection(name))
         ]
 
     def projector(self, name: str) -> Projector:

@@ -200,6 +200,15 @@ def test_once_takes_what_there_is(run: Run, store: Hindsight) -> None:
     assert run("run", "--once", "sums", "sums").stdout == "sums: 0 events\n"
 
 
+def test_of_those_that_are_not_named_no_table_is_created(run: Run, store: Hindsight) -> None:
+    put(store, "a", 1, 2)
+    result = run("run", "last", "--once", domain="tests.sums:several")
+    assert result.stdout == "table last created for projection last\nlast: 2 events, position 2\n"
+    assert "sums has no table yet" in run("status", domain="tests.sums:several").stdout
+    result = run("run", "--once", domain="tests.sums:several")
+    assert result.stdout.startswith("table sums created for projection sums\nsums: 2 events")
+
+
 def test_once_ends_where_an_event_cannot_be_taken(run: Run, store: Hindsight) -> None:
     put(store, "a", 1, 13, 2)
     result = run("run", "--once", code=1)
