@@ -79,9 +79,12 @@ class Checkpoints:
         return connection.execute(written).first() is not None
 
     def move(self, connection: Connection, checkpoint: Checkpoint, position: int) -> bool:
-        """Move it from where it was read; False where it is not there any more."""
-        values = {"position": position} | self._moved()
-        return self._changed(connection, checkpoint, values)
+        """Move it from where it was read; False where it is not there any more.
+
+        To where it is, it is held there, and does not look as if it had moved.
+        """
+        moved = self._moved() if position != checkpoint.position else {}
+        return self._changed(connection, checkpoint, {"position": position} | moved)
 
     def aim(self, connection: Connection, checkpoint: Checkpoint, goal: int) -> bool:
         """Say where it is to end; False as `move`."""

@@ -331,6 +331,16 @@ def test_it_stops_at_an_event_that_a_handler_cannot_take(totals: Hindsight) -> N
     assert (failure.position, failure.handler, failure.skipped) == (bad, "note_total", False)
 
 
+def test_one_that_has_stopped_does_not_look_as_if_it_moved(totals: Hindsight) -> None:
+    put(totals, "a", 1, 13)
+    projector, checkpoints = totals.projections.projector("totals"), Checkpoints(totals.database)
+    projector.once()
+    before = checkpoints.read("totals")
+    with pytest.raises(ProjectionFailed):
+        projector.once()
+    assert checkpoints.read("totals") == before
+
+
 def test_what_was_taken_before_that_event_is_told(totals: Hindsight) -> None:
     put(totals, "a", 1, 2, 13)
     projector = totals.projections.projector("totals")
