@@ -112,7 +112,7 @@ def _pages(
     connection: Connection, table: Table, columns: Sequence[str]
 ) -> Iterator[dict[Key, dict[str, Any]]]:
     query = select(*(table.c[name] for name in columns))
-    streamed = connection.execution_options(yield_per=_PAGE).execute(query)
+    streamed = connection.execute(query.execution_options(yield_per=_PAGE))
     for rows in streamed.mappings().partitions():
         yield {tuple(row[column.name] for column in table.primary_key): dict(row) for row in rows}
 

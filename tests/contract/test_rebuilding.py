@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     inspect,
     text,
 )
@@ -124,6 +125,21 @@ def test_a_table_that_is_as_the_events_have_it_shows_no_drift(filled: Hindsight)
     assert standing.checkpoint is not None
     assert (standing.checkpoint.drift, standing.comparing) == (0, None)
     assert standing.checkpoint.checked_at is not None
+
+
+def test_only_whole_tables_are_read_in_portions(filled: Hindsight) -> None:
+    """On PostgreSQL a portion takes a cursor on the server: more for a look at some keys."""
+    portions: dict[str, Any] = {}
+
+    def note(*given: Any) -> None:
+        statement, context = given[2], given[4]
+        kind = "keys" if "WHERE" in statement else "rows"
+        if "FROM sums" in statement and "count" not in statement:
+            portions[kind] = context.execution_options.get("yield_per")
+
+    event.listen(filled.database.engine, "after_cursor_execute", note)
+    filled.projections.check("sums")
+    assert portions == {"rows": 1_000, "keys": None}
 
 
 def test_missing_extra_and_differing_rows_are_told_with_the_event_that_touched_them(
