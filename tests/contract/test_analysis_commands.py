@@ -18,6 +18,8 @@ from store.cli import hindsight
 from store.cli.changes import lines_of
 from store.transfer import export_events
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

@@ -23,6 +23,8 @@ from store.records import Event
 from store.transfer import export_events
 from tests.histories import PACKAGES, imported, lines
 
+pytestmark = pytest.mark.slow
+
 MERGED = "(the events' data merged: there is no domain code)"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -288,7 +290,6 @@ def expected_answer(question: str, state: Any) -> tuple[str, Any]:
         return ("error", None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["store", "file"])
 def test_scoop_s_packages_are_as_plain_python_says_at_every_known_version(
     sqlite_url: str, data_sets: Path, kind: str
@@ -324,7 +325,6 @@ def test_scoop_s_packages_are_as_plain_python_says_at_every_known_version(
     assert kinds == {("value", True), ("value", False), ("undefined", None), ("error", None)}
 
 
-@pytest.mark.slow
 def test_watching_the_version_of_a_package_is_its_releases(
     sqlite_url: str, data_sets: Path
 ) -> None:

@@ -38,6 +38,8 @@ from store.projections.projector import BATCH
 from tests.servers import PostgresServer
 from tests.totals import Added, Total, add
 
+pytestmark = pytest.mark.slow
+
 
 def sums(*more: Any) -> Table:
     return Table(

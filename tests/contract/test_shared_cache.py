@@ -21,6 +21,8 @@ from tests.servers import PostgresServer, RedisServer
 from tests.statements import round_trips
 from tests.totals import Add, Added, Loose, Total, add, note, numbers, put, undo, unguard
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Hindsight]
 
 
@@ -208,7 +210,7 @@ GARBAGE: dict[str, Callable[[Redis, bytes], object]] = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-@pytest.mark.parametrize("kind", ["state", pytest.param("history", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["state", "history"])
 def test_garbage_is_no_answer_and_goes(opened: Open, redis: Redis, kind: str, garbage: str) -> None:
     one = opened()
     put(one, 1, 2, 3)

@@ -23,6 +23,8 @@ from users import domain as users_domain
 from users.commands import ChangeEmail, CreateUser, RecordFailedLogin
 from users.read_model import user_read_model
 
+pytestmark = pytest.mark.slow
+
 AT = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 
 Ask = Callable[..., Any]
