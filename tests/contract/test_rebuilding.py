@@ -544,6 +544,20 @@ def test_of_two_checks_one_that_is_left_without_its_table_gives_in(
     assert tables(filled) == {"sums"}
 
 
+def test_of_two_checks_one_that_compares_when_its_table_goes_gives_in(
+    filled: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtaken(*given: Any) -> Any:
+        monkeypatch.undo()
+        filled.projections.check("sums")
+        return compared(*given)
+
+    monkeypatch.setattr(rebuilding, "compared", overtaken)
+    with pytest.raises(RebuildInterrupted):
+        filled.projections.check("sums")
+    assert tables(filled) == {"sums"}
+
+
 def test_of_two_checks_one_whose_table_went_on_gives_in(
     filled: Hindsight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
