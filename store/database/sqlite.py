@@ -393,7 +393,7 @@ class SQLite:
 
     def bytes_of(self, table: str) -> int | None:
         sql = """
-            SELECT sum(pgsize) FROM dbstat WHERE aggregate AND name IN (
+            SELECT sum(pgsize) FROM dbstat WHERE aggregate = 1 AND name IN (
                 SELECT name FROM sqlite_master WHERE tbl_name = :table
             )
         """

@@ -447,6 +447,8 @@ def test_it_tells_how_it_stands(aged: Hindsight) -> None:
     assert standing.oldest_active == before[40].recorded_at
     assert standing.through_position == 40
     assert (standing.missing, standing.default) == ([], 0)
+    assert standing.size
+    assert standing.active_size
     list(aged.archive.run(keeping(20)))
     assert aged.archive.standing().ran_at is not None
 
