@@ -51,6 +51,7 @@ from store.prometheus_history import PrometheusHistory
 from store.recorder import Recorder
 from store.records import Loaded
 from store.repository import Repository
+from store.rollups import Rollups
 from store.samples import SampledHistory
 from store.settings import Settings
 from store.snapshots import Snapshots
@@ -235,6 +236,7 @@ class Hindsight:
         told = TellingLog(log, tell)
         self.conflicts = ConflictLog(self.database)
         self.outbox = Outbox(self.database)
+        self.rollups = Rollups(self.database)
         self.projections = Projections(
             self.database,
             domains,

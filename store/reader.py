@@ -1,14 +1,16 @@
 """Reading events and aggregates from a database, a batch a query."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, select
 
-from store import listings
+from store import listings, rollups
 from store.archived import LAST, Archived, Stretch
 from store.database import Database, Row
 from store.database.fence import Gauge
@@ -31,7 +33,7 @@ from store.records import (
     utc,
 )
 from store.sources import EVERYTHING, MICROSECOND, SourceInfo, check_reading, check_width
-from store.sources.tallying import Counted, tallied
+from store.sources.tallying import Counted, StretchRow, stretches
 
 HISTORY_BATCH = 2_000
 OUTLINE_BATCH = 50_000
@@ -376,34 +378,30 @@ class EventReader:
         return f"WHERE {' AND '.join(conditions)}" if conditions else "", parameters
 
     def counts(self) -> Counts:
-        """See `EventSource.counts`. Reads every event's type: seconds where there are millions."""
-        heads = self.database.tables.tables["aggregates"]
-        events = self.database.tables.tables["events"]
-        by_type = self.database.select(
-            select(events.c.event_type, func.count(), func.max(events.c.position)).group_by(
-                events.c.event_type
-            )
-        )
-        aggregates = self.database.select(
-            select(heads.c.aggregate_type, func.count()).group_by(heads.c.aggregate_type)
-        )
+        """See `EventSource.counts`."""
+        totals = rollups.totals(self.database)
+        events, aggregates = Counter[str](), Counter[str]()
+        for total in totals:
+            events[total.event_type] += total.events
+            aggregates[total.aggregate_type] += total.aggregates
         return Counts(
-            events=sum(row[1] for row in by_type),
-            aggregates=sum(row[1] for row in aggregates),
-            last_position=max((row[2] for row in by_type), default=0),
-            events_by_type={row[0]: row[1] for row in by_type},
-            aggregates_by_type={row[0]: row[1] for row in aggregates},
+            events=events.total(),
+            aggregates=aggregates.total(),
+            last_position=max((total.last_position for total in totals), default=0),
+            events_by_type=dict(events),
+            aggregates_by_type=dict(aggregates),
         )
 
     def written(self) -> Sequence[Written]:
         """See `EventSource.written`."""
-        events = self.database.tables.tables["events"]
-        kind = [events.c.aggregate_type, events.c.event_type, events.c.event_version]
-        rows = self.database.select(select(*kind, func.count()).group_by(*kind))
-        # In Python, as databases sort by collations of their own.
         return [
-            Written(aggregate_type=row[0], event_type=row[1], event_version=row[2], events=row[3])
-            for row in sorted(rows)
+            Written(
+                aggregate_type=total.aggregate_type,
+                event_type=total.event_type,
+                event_version=total.event_version,
+                events=total.events,
+            )
+            for total in rollups.totals(self.database)
         ]
 
     def tally(
@@ -417,6 +415,14 @@ class EventReader:
         """See `EventSource.tally`."""
         width = check_width(width)
         check_reading(axis=where.axis)
+        if self._conditions(_Positions(after, before, where).bounds) is None:
+            return []
+        asked = rollups.Asked(width=width, where=where, after=after, before=before)
+        return rollups.tally(self.database, partial(self._stretches, where), asked)
+
+    def _stretches(
+        self, where: FeedFilter, width: timedelta, after: int, before: int | None
+    ) -> list[StretchRow]:
         conditions = self._conditions(_Positions(after, before, where).bounds)
         if conditions is None:
             return []
@@ -429,7 +435,11 @@ class EventReader:
             events=f"events {clause}",
             parameters=parameters,
         )
-        return tallied(self.database, counted, width)
+        return stretches(self.database, counted, width)
+
+    def rolled_up(self) -> int:
+        """See `EventSource.rolled_up`."""
+        return rollups.position(self.database)
 
     def watermark(self) -> Watermark:
         """See `EventSource.watermark`. A replica shows nobody who holds, only what has arrived."""

@@ -17,6 +17,8 @@ GRANTS = (
     "SELECT, INSERT, UPDATE ON TABLE aggregates",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds, outbox",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE checkpoints, projection_failures",
+    "SELECT, UPDATE ON TABLE rollup",
+    "SELECT, INSERT, UPDATE, DELETE ON TABLE event_totals, event_counts",
     "SELECT, INSERT ON TABLE operations",
     "SELECT ON TABLE archive, archive_batches, archive_restored, events_archive",
     "SELECT, INSERT, DELETE ON TABLE conflicts, inbox",

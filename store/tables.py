@@ -134,6 +134,7 @@ def define(*, position_is_key: bool) -> MetaData:
     _define_watching(metadata)
     _define_outbox(metadata)
     _define_projections(metadata)
+    _define_rollups(metadata)
     Table(
         "inbox",
         metadata,
@@ -322,6 +323,37 @@ def _define_projections(metadata: MetaData) -> None:
         Column("error", Text, nullable=False),
         Column("failed_at", Moment, nullable=False),
         Column("skipped", Boolean, nullable=False),
+    )
+
+
+def _define_rollups(metadata: MetaData) -> None:
+    Table(
+        "rollup",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("position", BigInteger, nullable=False),
+        CheckConstraint("id = 1", name="single_row"),
+    )
+    Table(
+        "event_totals",
+        metadata,
+        Column("aggregate_type", Text, primary_key=True),
+        Column("event_type", Text, primary_key=True),
+        Column("event_version", Integer, primary_key=True, autoincrement=False),
+        Column("events", BigInteger, nullable=False),
+        Column("aggregates", BigInteger, nullable=False),
+        Column("last_position", BigInteger, nullable=False),
+    )
+    Table(
+        "event_counts",
+        metadata,
+        Column("axis", Text, primary_key=True),
+        Column("hour", Moment, primary_key=True),
+        Column("aggregate_type", Text, primary_key=True),
+        Column("event_type", Text, primary_key=True),
+        Column("events", BigInteger, nullable=False),
+        Column("first_position", BigInteger, nullable=False),
+        Column("last_position", BigInteger, nullable=False),
     )
 
 

@@ -55,14 +55,22 @@ def take_due(store: Hindsight, *, progress: Callable[[int], None] = lambda _: No
 def work_once(store: Hindsight) -> Done:
     """Take the snapshots that are due, and check some; remove what is no longer needed.
 
-    That is snapshots nobody has used for long, and what was published some time ago.
+    That is snapshots nobody has used for long, and what was published some time ago. And have the
+    rollups hold all that is settled.
     """
+    roll_up(store, store.watermark().position)
     return Done(
         snapshots=take_due(store),
         pruned=store.snapshots.prune(),
         trimmed=store.trim_outbox(),
         drift=check_latest(store),
     )
+
+
+def roll_up(store: Hindsight, settled: int, *, is_over: Callable[[], bool] = lambda: False) -> None:
+    """Bring the rollups up to the watermark's position `settled`, unless it `is_over` before."""
+    while store.rollups.roll_up(settled) and not is_over():
+        pass
 
 
 def check_latest(store: Hindsight) -> tuple[Finding, ...]:
@@ -100,6 +108,7 @@ def _work(
     position, next_round = 0, 0.0
     while not stop.is_set():
         reached = store.watermark().position
+        roll_up(store, reached, is_over=stop.is_set)
         if time.monotonic() >= next_round:
             report(work_once(store))
             next_round = time.monotonic() + ROUND

@@ -141,10 +141,7 @@ class EventSource(Protocol):
         ...
 
     def written(self) -> Sequence[Written]:
-        """Which schema versions are stored, by aggregate type, event type and version.
-
-        Reads every event: seconds where there are millions.
-        """
+        """Which schema versions are stored, by aggregate type, event type and version."""
         ...
 
     def tally(
@@ -159,11 +156,16 @@ class EventSource(Protocol):
 
         Of the events between two positions, both exclusive. Ordered by start, aggregate type and
         event type; a stretch or type without events is not there, nor is an event without a time on
-        the axis. Reads every event within the bounds: seconds where there are millions.
+        the axis. A source that keeps no rollups reads every event within the bounds: seconds where
+        there are millions.
 
         Raises:
             InvalidEvent: `width` is less than a microsecond.
         """
+        ...
+
+    def rolled_up(self) -> int:
+        """Up to which position `tally` by the hour reads no events; 0 where it always does."""
         ...
 
     def watermark(self) -> Watermark:

@@ -222,6 +222,10 @@ class NdjsonSource:
             lines = (event.position for event in self._wanted(lines, where, HISTORY_BATCH))
         return self._index.tally(lines, width, where.axis)
 
+    def rolled_up(self) -> int:
+        """See `EventSource.rolled_up`."""
+        return 0
+
     def watermark(self) -> Watermark:
         return Watermark(position=self._index.last_line(), holder=None)
 

@@ -1,14 +1,19 @@
 """Counting a table's events by stretch of time and type, in one query."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
+from sqlalchemy import BigInteger, ColumnElement, literal
 
 from store.database import Database
 from store.records import Tally
 from store.sources import MICROSECOND, WIDEST, start_of
+
+StretchRow: TypeAlias = tuple[int, str, str, int, int, int]
+"""A stretch's number, aggregate type, event type, how many events, their first and last position.
+"""
 
 
 class Counted(Struct, frozen=True, kw_only=True):
@@ -24,31 +29,60 @@ class Counted(Struct, frozen=True, kw_only=True):
 
 def tallied(database: Database, counted: Counted, width: timedelta) -> Sequence[Tally]:
     """See `EventSource.tally`; `width` is one that `check_width` has let through."""
-    # Whole stretches added to every time make all numbers positive: dividing rounds down.
-    stretches_before = -(-WIDEST // width)
-    stretch = (
-        f"({database.microseconds(counted.moment)} + {database.bind('shift')})"
-        f" / {database.bind('width')}"
-    )
+    return tallies(stretches(database, counted, width), width)
+
+
+def stretches(database: Database, counted: Counted, width: timedelta) -> list[StretchRow]:
+    """How many of the events are in which stretch, in no order."""
+    moment = f"{database.microseconds(counted.moment)} + {database.bind('shift')}"
     position = counted.position
     rows = database.rows(
-        f"SELECT {stretch}, {counted.aggregate_type}, {counted.event_type}, count(*),"  # noqa: S608 (placeholders)
+        f"SELECT ({moment}) / {database.bind('width')},"  # noqa: S608 (placeholders)
+        f" {counted.aggregate_type}, {counted.event_type}, count(*),"
         f" min({position}), max({position}) FROM {counted.events} GROUP BY 1, 2, 3",
         {
             **counted.parameters,
             "width": width // MICROSECOND,
-            "shift": stretches_before * width // MICROSECOND,
+            "shift": _stretches_before(width) * width // MICROSECOND,
         },
     )
-    rows.sort(key=lambda row: row[:3])  # by code point, which no two databases agree on
+    return [unshifted(row, width) for row in rows]
+
+
+def shifted(moment: ColumnElement[int], width: timedelta) -> ColumnElement[int]:
+    """The number of the stretch that holds a moment, for `unshifted`."""
+    shift = _stretches_before(width) * width // MICROSECOND
+    return (moment + literal(shift, BigInteger)) // literal(width // MICROSECOND, BigInteger)
+
+
+def unshifted(row: Sequence[Any], width: timedelta) -> StretchRow:
+    """The row with the stretch's own number, that from 1970 on being 0."""
+    return (row[0] - _stretches_before(width), *row[1:])
+
+
+def _stretches_before(width: timedelta) -> int:
+    # Whole stretches added to every time make all numbers positive: dividing rounds down.
+    return -(-WIDEST // width)
+
+
+def tallies(rows: Iterable[StretchRow], width: timedelta) -> Sequence[Tally]:
+    """The counts in order; those of the same stretch and types are added up."""
+    sums: dict[tuple[int, str, str], tuple[int, int, int]] = {}
+    for number, aggregate_type, event_type, events, first, last in rows:
+        key = (number, aggregate_type, event_type)
+        if (before := sums.get(key)) is not None:
+            events += before[0]  # noqa: PLW2901
+            first, last = min(first, before[1]), max(last, before[2])  # noqa: PLW2901
+        sums[key] = (events, first, last)
+    # By code point, which no two databases agree on.
     return [
         Tally(
-            start=start_of(row[0] - stretches_before, width),
-            aggregate_type=row[1],
-            event_type=row[2],
-            events=row[3],
-            first_position=row[4],
-            last_position=row[5],
+            start=start_of(key[0], width),
+            aggregate_type=key[1],
+            event_type=key[2],
+            events=events,
+            first_position=first,
+            last_position=last,
         )
-        for row in rows
+        for key, (events, first, last) in sorted(sums.items())
     ]

@@ -65,6 +65,15 @@ def test_the_role_appends_reads_and_follows(service: Hindsight) -> None:
     assert verify(service.log).finding_count == 0
 
 
+def test_the_role_keeps_rollups_and_counts_with_them(service: Hindsight) -> None:
+    service.append("user", "a", [CREATED], expected=none())
+    service.rollups.roll_up(service.watermark().position)
+    assert service.log.rolled_up() == 1
+    service.rollups.rebuild(1)
+    assert service.counts().events == 1
+    assert service.rollups.check().differences == ()
+
+
 def test_the_role_notes_what_it_has_handled_and_forgets_it(service: Hindsight) -> None:
     [event] = service.append("user", "a", [CREATED], expected=none()).events
     inbox = Inbox(service.database, "mail", kept=timedelta(0))
@@ -101,9 +110,12 @@ def test_who_was_let_in_before_there_were_snapshots_is_let_on(
         postgres_server.execute(f"GRANT {granted} TO {reader}", database=database)
         migrate(postgres_url)
         test_the_role_takes_and_uses_snapshots(role, postgres_url)
+        with Hindsight(postgres_url.replace("postgres@", f"{quote(role)}@")) as service:
+            service.rollups.roll_up(service.watermark().position)
         url = postgres_url.replace("postgres@", f"{reader}@")
         with Hindsight(url, domain="users:domain", read_only=True) as store:
             assert store.load("ada").state.email == "ada@99.example"
+            assert store.counts().events == store.log.rolled_up() == 101
     finally:
         postgres_server.execute(f"DROP OWNED BY {reader} CASCADE", database=database)
         postgres_server.execute(f"DROP ROLE {reader}")

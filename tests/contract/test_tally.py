@@ -18,7 +18,9 @@ from store import Event, FeedFilter, Hindsight, NewEvent, any_, migrate
 from store.cli import hindsight
 from store.errors import InvalidEvent
 from store.interchange import format_line
+from store.log import EventLog
 from store.records import Axis, Tally
+from store.rollups import Rollups, reading
 from store.sources import EventSource
 from store.sources.ndjson import NdjsonSource
 from tests.servers import PostgresServer
@@ -102,6 +104,13 @@ def filled(
         yield source, history
 
 
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty events are many here, and two apart are far from one another."""
+    monkeypatch.setattr(reading, "FEW", 0)
+    monkeypatch.setattr(reading, "NEAR", 0)
+
+
 @pytest.fixture
 def source(filled: tuple[EventSource, list[Event]]) -> EventSource:
     return filled[0]
@@ -180,11 +189,12 @@ def is_wanted(event: Event, where: FeedFilter) -> bool:
     | st.timedeltas(min_value=TICK),
     after=st.integers(-1, 22),
     before=st.none() | st.integers(-1, 22),
+    rolled_up=st.integers(0, len(MOMENTS)),
 )
-@example(where=FeedFilter(), width=TICK, after=0, before=None)
-@example(where=FeedFilter(), width=HOUR, after=0, before=None)
-@example(where=FeedFilter(), width=timedelta.max, after=0, before=None)
-@example(where=FeedFilter(axis="recorded"), width=HOUR, after=0, before=None)
+@example(where=FeedFilter(), width=TICK, after=0, before=None, rolled_up=15)
+@example(where=FeedFilter(), width=HOUR, after=0, before=None, rolled_up=15)
+@example(where=FeedFilter(), width=timedelta.max, after=0, before=None, rolled_up=15)
+@example(where=FeedFilter(axis="recorded"), width=HOUR, after=0, before=None, rolled_up=15)
 def test_a_tally_counts_what_the_feed_has(
     *,
     source: EventSource,
@@ -192,7 +202,11 @@ def test_a_tally_counts_what_the_feed_has(
     width: timedelta,
     after: int,
     before: int | None,
+    rolled_up: int,
 ) -> None:
+    if isinstance(source, EventLog):
+        Rollups(source.database).rebuild(rolled_up)
+        assert source.rolled_up() == rolled_up
     feed = list(source.feed(after=after, before=before, where=where))
     found = source.tally(width=width, where=where, after=after, before=before)
     assert list(found) == counted(feed, width, where.axis)

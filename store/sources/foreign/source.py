@@ -263,6 +263,10 @@ class ForeignSource:
         )
         return tallied(self.database, counted, width)
 
+    def rolled_up(self) -> int:
+        """See `EventSource.rolled_up`."""
+        return 0
+
     def watermark(self) -> Watermark:
         """See `EventSource.watermark`; it names nobody who holds readers."""
         return self._fence.read()

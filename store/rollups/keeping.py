@@ -1,0 +1,176 @@
+"""Bringing the rollups up to what was appended: any number of workers may, and may be killed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+from sqlalchemy import Connection, Select, Table, delete, select, update
+
+from store.database import Database
+from store.database.read_models import insert
+from store.records import Axis
+from store.rollups import counting, reading
+
+AXES: tuple[Axis, ...] = ("occurred", "recorded")
+SLICE = 20_000
+"""Positions counted in one transaction: for as long, nobody else may write to SQLite."""
+LONG_SLICE = 200_000
+"""Positions counted in one query where nobody waits for it."""
+_SUMMED = frozenset({"events", "aggregates"})
+"""Of what is counted again and again. Positions only grow: the first one stays, the last one is
+that of the newest count."""
+
+Progress: TypeAlias = Callable[[int], None]
+"""Hears how many positions more are done."""
+_Cells: TypeAlias = dict[tuple[Any, ...], tuple[Any, ...]]
+"""The rows of a table: what is in its key, and what is not."""
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """A row of a rollup as it is `kept`, and as the events say when they are `counted`."""
+
+    table: str
+    key: Mapping[str, Any]
+    kept: Mapping[str, int] | None
+    counted: Mapping[str, int] | None
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """How the rollups differ from the events up to the position where they end."""
+
+    position: int
+    differences: tuple[Difference, ...]
+
+
+class Rollups:
+    """The rollups of a store. Safe to share between threads.
+
+    Their position moves in the transaction that counts what it passes, and only from where that
+    transaction found it, so every event is counted once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        tables = database.tables.tables
+        self._rollup = tables["rollup"]
+        self._totals = tables["event_totals"]
+        self._counts = tables["event_counts"]
+
+    def roll_up(self, settled: int) -> bool:
+        """Count some more of what is behind the rollups, up to the watermark's position `settled`.
+
+        False where nothing is left, or another worker is at it.
+        """
+        after = reading.position(self._database)
+        until = min(settled, after + SLICE)
+        if until <= after:
+            return False
+        with self._database.transaction() as connection:
+            if not self._is_at(connection, after):
+                return False
+            self._move(connection, until)
+            for table, counted in self._counting(after, until):
+                connection.execute(_adding(connection, table, counted))
+        return until < settled
+
+    def check(self, progress: Progress = lambda _: None) -> Checked:
+        """Count every event anew that is in the rollups, and compare."""
+        with self._database.snapshot() as connection:
+            position = int(connection.execute(select(self._rollup.c.position)).scalar_one())
+            kept = {
+                table: _cells(table, connection.execute(select(*table.columns)).all())
+                for table in (self._totals, self._counts)
+            }
+        counted = self._counted_anew(position, progress)
+        differences = [
+            difference
+            for table in kept
+            for difference in _differences(table, kept[table], counted[table])
+        ]
+        return Checked(position=position, differences=tuple(differences))
+
+    def rebuild(self, settled: int, progress: Progress = lambda _: None) -> None:
+        """Count every event anew up to the watermark's position `settled`, and keep that.
+
+        Readers have what was kept before until all of it is there.
+        """
+        counted = self._counted_anew(settled, progress)
+        with self._database.transaction() as connection:
+            self._move(connection, settled)  # first, as workers do: so they wait for one another
+            for table, cells in counted.items():
+                connection.execute(delete(table))
+                names = table.columns.keys()
+                rows = [dict(zip(names, key + cells[key], strict=True)) for key in cells]
+                if rows:
+                    connection.execute(table.insert(), rows)
+
+    def _is_at(self, connection: Connection, position: int) -> bool:
+        """Whether the rollups still end there, and no other worker is about to move them."""
+        found = select(self._rollup.c.id).where(self._rollup.c.position == position)
+        return connection.execute(found.with_for_update(skip_locked=True)).first() is not None
+
+    def _move(self, connection: Connection, position: int) -> None:
+        connection.execute(update(self._rollup).values(position=position))
+
+    def _counting(self, after: int, until: int) -> Iterator[tuple[Table, Select[Any]]]:
+        """Queries for the rows of each table that hold those events."""
+        for axis in AXES:
+            yield self._counts, counting.hours(self._database, axis, after, until)
+        yield self._totals, counting.kinds(self._database, after, until)
+
+    def _counted_anew(self, until: int, progress: Progress) -> dict[Table, _Cells]:
+        """The rows as they should be: what is settled stays, so one slice is read after another."""
+        found: dict[Table, _Cells] = {self._totals: {}, self._counts: {}}
+        for after in range(0, until, LONG_SLICE):
+            end = min(after + LONG_SLICE, until)
+            for table, counted in self._counting(after, end):
+                for key, values in _cells(table, self._database.select(counted)).items():
+                    found[table][key] = _added(table, found[table].get(key), values)
+            progress(end - after)
+        return found
+
+
+def _adding(connection: Connection, table: Table, counted: Select[Any]) -> Any:
+    """The statement that adds newer rows to a table."""
+    statement = insert(connection, table).from_select(table.columns.keys(), counted)
+    new = statement.excluded
+    sums = {name: table.c[name] + new[name] for name in _values(table) if name in _SUMMED}
+    return statement.on_conflict_do_update(
+        index_elements=table.primary_key.columns.keys(),
+        set_=sums | {"last_position": new.last_position},
+    )
+
+
+def _added(table: Table, before: tuple[Any, ...] | None, newer: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `_adding` makes of a row's values."""
+    if before is None:
+        return newer
+    kept = zip(_values(table), before, newer, strict=True)
+    return tuple(
+        old + new if name in _SUMMED else new if name == "last_position" else old
+        for name, old, new in kept
+    )
+
+
+def _values(table: Table) -> Sequence[str]:
+    return table.columns.keys()[len(table.primary_key) :]
+
+
+def _cells(table: Table, rows: Sequence[Any]) -> _Cells:
+    size = len(table.primary_key)
+    return {tuple(row[:size]): tuple(row[size:]) for row in rows}
+
+
+def _differences(table: Table, kept: _Cells, counted: _Cells) -> Iterator[Difference]:
+    for key in sorted(kept.keys() | counted.keys()):
+        if kept.get(key) != counted.get(key):
+            yield Difference(
+                table=table.name,
+                key=dict(zip(table.primary_key.columns.keys(), key, strict=True)),
+                kept=_named(table, kept.get(key)),
+                counted=_named(table, counted.get(key)),
+            )
+
+
+def _named(table: Table, values: tuple[Any, ...] | None) -> Mapping[str, int] | None:
+    return None if values is None else dict(zip(_values(table), values, strict=True))

@@ -1,0 +1,363 @@
+"""Counts from rollups: what a plain count says, wherever they end and whoever moves them."""
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Event as Flag
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+from sqlalchemy import text
+
+from store import FeedFilter, Hindsight, NewEvent, any_
+from store.database import Database
+from store.records import Axis, Event, Tally
+from store.rollups import Checked, Difference, Total, counting, keeping, reading, totals
+from store.transfer import import_events
+from store.work import beside, work, work_once
+from tests.waiting import until
+
+HOUR = timedelta(hours=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+START = datetime(2026, 11, 22, 9, 34, tzinfo=UTC)
+
+few = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful of events are many here."""
+    monkeypatch.setattr(reading, "FEW", 0)
+    monkeypatch.setattr(reading, "NEAR", 0)
+    monkeypatch.setattr(keeping, "SLICE", 7)
+    monkeypatch.setattr(keeping, "LONG_SLICE", 5)
+
+
+def append(store: Hindsight, events: int = 1, aggregate_id: str = "a") -> None:
+    for _ in range(events):
+        store.append("thing", aggregate_id, [NewEvent("Happened", {})], expected=any_())
+
+
+def roll_up(store: Hindsight, settled: int) -> None:
+    while store.rollups.roll_up(settled):
+        pass
+
+
+class Line(Struct, frozen=True):
+    """An event to import; one that goes `on` is of the aggregate of the one before."""
+
+    event_type: str
+    schema_version: int
+    occurred_at: datetime
+    recorded_at: datetime
+    goes_on: bool
+
+
+def near(*moments: datetime) -> st.SearchStrategy[datetime]:
+    """Times hours or microseconds away, with many on the hour."""
+    ticks = st.integers(-3, 3) | st.integers(-4 * 10**6 * 3600, 4 * 10**6 * 3600)
+    hours = st.sampled_from([-HOUR, 0 * HOUR, HOUR])
+    return st.builds(
+        lambda moment, hour, tick: moment + hour + tick * timedelta(microseconds=1),
+        st.sampled_from(moments),
+        hours,
+        ticks,
+    )
+
+
+HOURS = (EPOCH, START.replace(minute=0))
+lines = st.lists(
+    st.builds(
+        Line,
+        st.sampled_from(["Created", "Öffnet", "z"]),
+        st.integers(1, 2),
+        near(*HOURS),
+        near(*HOURS),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+def imported(store: Hindsight, wanted: list[Line]) -> None:
+    """The events with the times that were recorded, which within an aggregate never go back."""
+    texts, aggregate, version, recorded = list[bytes](), 0, 0, EPOCH
+    for number, each in enumerate(wanted):
+        goes_on = each.goes_on and version > 0
+        aggregate, version = (aggregate, version + 1) if goes_on else (aggregate + 1, 1)
+        recorded = max(recorded, each.recorded_at) if goes_on else each.recorded_at
+        fields = {
+            "event_id": str(UUID(int=number + 1)),
+            "aggregate_type": ("user", "order")[aggregate % 2],
+            "aggregate_id": f"a{aggregate}",
+            "version": version,
+            "event_type": each.event_type,
+            "schema_version": each.schema_version,
+            "data": {},
+            "metadata": {"actor": ("ann", "bob")[number % 2]},
+            "occurred_at": each.occurred_at.isoformat(),
+            "recorded_at": recorded.isoformat(),
+        }
+        texts.append(json.dumps(fields).encode() + b"\n")
+    stream: io.BufferedReader = io.BufferedReader(cast("io.RawIOBase", io.BytesIO(b"".join(texts))))
+    assert import_events(store.log, stream, restore=True).imported == len(wanted)
+
+
+def moment(event: Event, axis: Axis) -> datetime:
+    found = event.occurred_at if axis == "occurred" else event.recorded_at
+    assert found is not None
+    return found
+
+
+def expected(events: list[Event], where: FeedFilter, width: timedelta) -> list[Tally]:
+    """What `tally` is to say of these events."""
+    groups: dict[tuple[datetime, str, str], list[int]] = {}
+    for event in events:
+        at = moment(event, where.axis)
+        start = EPOCH + (at - EPOCH) // width * width
+        groups.setdefault((start, event.aggregate_type, event.event_type), []).append(
+            event.position
+        )
+    return [
+        Tally(
+            start=start,
+            aggregate_type=aggregate_type,
+            event_type=event_type,
+            events=len(positions),
+            first_position=min(positions),
+            last_position=max(positions),
+        )
+        for (start, aggregate_type, event_type), positions in sorted(groups.items())
+    ]
+
+
+def plain_totals(events: list[Event]) -> list[Total]:
+    groups: dict[tuple[str, str, int], list[Event]] = {}
+    for event in events:
+        assert event.event_version is not None
+        key = (event.aggregate_type, event.event_type, event.event_version)
+        groups.setdefault(key, []).append(event)
+    return [
+        Total(
+            aggregate_type=key[0],
+            event_type=key[1],
+            event_version=key[2],
+            events=len(found),
+            aggregates=sum(event.version == 1 for event in found),
+            last_position=max(event.position for event in found),
+        )
+        for key, found in sorted(groups.items())
+    ]
+
+
+maybe = st.none() | near(*HOURS)
+filters = st.builds(
+    FeedFilter,
+    aggregate_type=st.none() | st.sampled_from(["user", "order", "no", "\x00"]),
+    event_types=st.just(()) | st.sampled_from([("z",), ("z", "Created"), ("\ud800",)]),
+    since=maybe,
+    until=maybe,
+    axis=st.sampled_from(["occurred", "recorded"]),
+    actor=st.none() | st.none() | st.just("ann"),
+)
+widths = st.sampled_from([timedelta(minutes=1), HOUR, 2 * HOUR, 24 * HOUR, 7 * 24 * HOUR])
+bounds = st.tuples(st.integers(-1, 31), st.none() | st.integers(-1, 31))
+
+
+@few
+@given(
+    history=lines,
+    steps=st.lists(st.integers(0, 31), max_size=4),
+    asked=st.lists(st.tuples(filters, widths, bounds), min_size=1, max_size=8),
+)
+def test_counts_are_the_same_wherever_the_rollups_end(
+    fresh_url: Callable[[], str],
+    history: list[Line],
+    steps: list[int],
+    asked: list[tuple[FeedFilter, timedelta, tuple[int, int | None]]],
+) -> None:
+    with Hindsight(fresh_url()) as store:
+        imported(store, history)
+        events = list(store.feed())
+        for step in (0, *steps):
+            roll_up(store, min(step, len(events)))
+            assert totals(store.database) == plain_totals(events)
+            assert store.counts().aggregates == len({event.aggregate_id for event in events})
+            for where, width, (after, before) in asked:
+                wanted = list(store.feed(where=where, after=after, before=before))
+                found = store.tally(width=width, where=where, after=after, before=before)
+                assert list(found) == expected(wanted, where, width)
+        assert store.log.rolled_up() == max(0, *(min(step, len(events)) for step in (0, *steps)))
+        assert store.rollups.check().differences == ()
+        store.rollups.rebuild(len(events))
+        assert store.rollups.check().differences == ()
+        assert totals(store.database) == plain_totals(events)
+
+
+@few
+@given(history=lines, settled=st.integers(1, 30))
+def test_a_rebuild_puts_right_what_was_wrong(
+    fresh_url: Callable[[], str], history: list[Line], settled: int
+) -> None:
+    with Hindsight(fresh_url()) as store:
+        imported(store, history)
+        events = list(store.feed())
+        roll_up(store, len(events))
+        damage(store)
+        settled = min(settled, len(events))
+        store.rollups.rebuild(settled)
+        assert store.rollups.check() == Checked(position=settled, differences=())
+        assert totals(store.database) == plain_totals(events)
+
+
+def damage(store: Hindsight) -> None:
+    with store.database.transaction() as connection:
+        for statement in (
+            "UPDATE event_counts SET events = events + 1 WHERE axis = 'recorded'",
+            "UPDATE event_totals SET aggregates = 7",
+            "DELETE FROM event_counts WHERE axis = 'occurred'",
+            "INSERT INTO event_totals VALUES ('ghost', 'Happened', 1, 2, 1, 3)",
+        ):
+            connection.execute(text(statement))
+
+
+def test_a_check_tells_each_row_that_is_wrong(store: Hindsight) -> None:
+    store.append("thing", "a", [NewEvent("Happened", {}, occurred_at=START)], expected=any_())
+    store.rollups.roll_up(1)
+    damage(store)
+    [event] = store.feed()
+    assert event.recorded_at is not None
+    recorded = event.recorded_at.replace(minute=0, second=0, microsecond=0)
+    thing = {"aggregate_type": "thing", "event_type": "Happened"}
+    one = {"events": 1, "first_position": 1, "last_position": 1}
+    total = {"events": 1, "aggregates": 1, "last_position": 1}
+    assert store.rollups.check() == Checked(
+        position=1,
+        differences=(
+            Difference(
+                table="event_totals",
+                key={"aggregate_type": "ghost", "event_type": "Happened", "event_version": 1},
+                kept={"events": 2, "aggregates": 1, "last_position": 3},
+                counted=None,
+            ),
+            Difference(
+                table="event_totals",
+                key=thing | {"event_version": 1},
+                kept=total | {"aggregates": 7},
+                counted=total,
+            ),
+            Difference(
+                table="event_counts",
+                key={"axis": "occurred", "hour": START.replace(minute=0)} | thing,
+                kept=None,
+                counted=one,
+            ),
+            Difference(
+                table="event_counts",
+                key={"axis": "recorded", "hour": recorded} | thing,
+                kept=one | {"events": 2},
+                counted=one,
+            ),
+        ),
+    )
+
+
+def test_a_slice_at_a_time_is_rolled_up(store: Hindsight) -> None:
+    append(store, 16)
+    assert [store.rollups.roll_up(15) for _ in range(4)] == [True, True, False, False]
+    assert store.log.rolled_up() == 15
+    assert store.rollups.check().differences == ()
+
+
+def test_an_append_touches_no_rollup(store: Hindsight) -> None:
+    append(store, 2)
+    assert (store.log.rolled_up(), store.rollups.check()) == (
+        0,
+        Checked(position=0, differences=()),
+    )
+    assert store.counts().events == 2
+
+
+def test_who_finds_another_at_work_leaves_it_to_that_one(postgres_url: str) -> None:
+    with Hindsight(postgres_url) as store:
+        append(store, 3)
+        with store.database.transaction() as other:
+            other.execute(text("UPDATE rollup SET position = 0"))
+            assert store.rollups.roll_up(3) is False
+        assert store.log.rolled_up() == 0
+        assert store.rollups.roll_up(3) is False
+        assert store.log.rolled_up() == 3
+
+
+def test_a_worker_rolls_up_what_is_settled(store: Hindsight) -> None:
+    append(store, 16)
+    work_once(store)
+    assert store.log.rolled_up() == 16
+    stop = Flag()
+    append(store, 16)
+    with beside(stop, [("worker", partial(work, store, stop=stop, report=lambda _: None))]):
+        until(lambda: store.log.rolled_up() == 32)
+        append(store, 9)
+        until(lambda: store.log.rolled_up() == 41)
+    assert store.rollups.check().differences == ()
+
+
+def test_events_that_were_committed_late_are_counted_once(postgres_url: str) -> None:
+    """A position that is drawn, and not committed, holds the rollups before it."""
+    with Hindsight(postgres_url) as store:
+        append(store, 2)
+        with store.database.transaction() as connection:
+            late = [NewEvent("Late", {})]
+            store.append("thing", "late", late, expected=any_(), connection=connection)
+            append(store, 5)
+            work_once(store)
+            assert store.log.rolled_up() == 2
+            assert (store.counts().events, store.counts().last_position) == (7, 8)
+        assert store.counts().events == 8
+        work_once(store)
+        assert store.log.rolled_up() == 8
+        assert store.counts().events_by_type == {"Happened": 7, "Late": 1}
+        assert store.rollups.check().differences == ()
+
+
+def test_rollups_that_move_on_behind_a_reader_change_no_count(
+    store: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(store, 5)
+    roll_up(store, 3)
+
+    def kinds(database: Database, after: int) -> Any:
+        append(store, 4)
+        roll_up(store, 9)
+        return counting.kinds(database, after)
+
+    monkeypatch.setattr(reading, "counting", SimpleNamespace(kinds=kinds))
+    [total] = totals(store.database)
+    assert total.events == 9
+
+
+def test_rollups_that_move_on_behind_a_reader_change_no_tally(
+    store: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(store, 5)
+    roll_up(store, 3)
+    read = reading._cells
+
+    def cells(*asked: Any) -> Any:
+        found = read(*asked)
+        append(store, 4)
+        roll_up(store, len(list(store.feed())))
+        return found
+
+    monkeypatch.setattr(reading, "_cells", cells)
+    for events in (9, 13):
+        assert sum(tally.events for tally in store.tally(width=24 * HOUR)) == events
