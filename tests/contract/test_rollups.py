@@ -298,6 +298,24 @@ def test_who_finds_another_at_work_leaves_it_to_that_one(postgres_url: str) -> N
         assert store.log.rolled_up() == 3
 
 
+def test_who_comes_to_a_position_that_has_moved_counts_nothing(
+    store: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(store, 20)
+
+    def position(database: Database) -> int:
+        found = reading.position(database)
+        with monkeypatch.context() as patch:
+            patch.setattr(keeping, "reading", reading)
+            assert store.rollups.roll_up(20)
+        return found
+
+    monkeypatch.setattr(keeping, "reading", SimpleNamespace(position=position))
+    assert store.rollups.roll_up(20) is False
+    assert store.log.rolled_up() == keeping.SLICE
+    assert store.rollups.check().differences == ()
+
+
 def test_a_worker_rolls_up_what_is_settled(store: Hindsight) -> None:
     append(store, 16)
     work_once(store)
