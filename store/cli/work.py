@@ -42,10 +42,11 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     models follow what was appended, unless EVENT_STORE_PROJECTIONS=off. Snapshots that are due are
     taken: commands take their own, this is for other appends and imports. Those of folds that no
     process has had for 7 days are removed, and those taken last are compared with full replays,
-    each hour; what was published longer ago than EVENT_STORE_OUTBOX_RETENTION (7d) is trimmed. Once
-    a day, at 00:00 UTC, one of the workers archives what was recorded longer ago than
-    EVENT_STORE_ARCHIVE_AFTER (730d), and what is beyond the newest EVENT_STORE_KEEP_ACTIVE
-    (10000000) events, unless EVENT_STORE_ARCHIVE=off. Any number of workers may run.
+    each hour; what was published longer ago than EVENT_STORE_OUTBOX_RETENTION (7d) is trimmed.
+    Events are counted by type and hour, for `stats` and histograms. Once a day, at 00:00 UTC, one
+    of the workers archives what was recorded longer ago than EVENT_STORE_ARCHIVE_AFTER (730d), and
+    what is beyond the newest EVENT_STORE_KEEP_ACTIVE (10000000) events, unless
+    EVENT_STORE_ARCHIVE=off. Any number of workers may run.
 
     \b
     Examples:

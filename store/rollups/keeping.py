@@ -165,7 +165,7 @@ def _differences(table: Table, kept: _Cells, counted: _Cells) -> Iterator[Differ
     for key in sorted(kept.keys() | counted.keys()):
         if kept.get(key) != counted.get(key):
             yield Difference(
-                table=table.name,
+                table=str(table.name),  # plain text, which can be encoded
                 key=dict(zip(table.primary_key.columns.keys(), key, strict=True)),
                 kept=_named(table, kept.get(key)),
                 counted=_named(table, counted.get(key)),

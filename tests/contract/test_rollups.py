@@ -5,19 +5,23 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from threading import Event as Flag
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 from sqlalchemy import text
 
 from store import FeedFilter, Hindsight, NewEvent, any_
+from store.cli import hindsight
 from store.database import Database
+from store.interchange import format_line
 from store.records import Axis, Event, Tally
 from store.rollups import Checked, Difference, Total, counting, keeping, reading, totals
 from store.transfer import import_events
@@ -379,3 +383,69 @@ def test_rollups_that_move_on_behind_a_reader_change_no_tally(
     monkeypatch.setattr(reading, "_cells", cells)
     for events in (9, 13):
         assert sum(tally.events for tally in store.tally(width=24 * HOUR)) == events
+
+
+# `hindsight stats --exact`, `--rebuild`
+
+
+def stats(url: str, *options: str) -> Result:
+    result = CliRunner().invoke(hindsight, ["stats", "--url", url, *options])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
+
+
+def test_stats_compare_the_rollups_with_the_events(store: Hindsight, store_url: str) -> None:
+    append(store, 3)
+    store.rollups.roll_up(2)
+    result = stats(store_url, "--exact")
+    assert result.exit_code == 0
+    assert "events         3" in result.stdout
+    assert "rollups        exact up to #2" in result.stdout
+    told = json.loads(stats(store_url, "--exact", "--json").stdout)
+    assert told["rollups"] == {"position": 2, "differences": []}
+    assert "rollups  " not in stats(store_url).stdout
+    assert "rollups" not in json.loads(stats(store_url, "--json").stdout)
+
+
+def test_stats_tell_what_is_wrong_and_put_it_right(store: Hindsight, store_url: str) -> None:
+    new = NewEvent("Happened\u202e", {}, occurred_at=START)
+    store.append("thing", "a", [new], expected=any_())
+    store.rollups.roll_up(1)
+    damage(store)
+    result = stats(store_url, "--exact")
+    assert result.exit_code == 1
+    recorded = next(store.feed()).recorded_at
+    assert recorded is not None
+    hour = recorded.strftime("%Y-%m-%d %H:00:00")
+    assert "rollups        4 wrong up to #1" in result.stdout
+    assert [line for line in result.stdout.splitlines() if line.startswith("wrong: ")] == [
+        "wrong: event_totals ghost Happened 1: of no event",
+        "wrong: event_totals thing Happened\ufffd 1: aggregates 7, not 1",
+        "wrong: event_counts occurred 2026-11-22 09:00:00 thing Happened\ufffd: missing",
+        f"wrong: event_counts recorded {hour} thing Happened\ufffd: events 2, not 1",
+    ]
+    told = json.loads(stats(store_url, "--exact", "--json").stdout)["rollups"]["differences"]
+    assert told[2] == {
+        "table": "event_counts",
+        "key": {
+            "axis": "occurred",
+            "hour": "2026-11-22T09:00:00Z",
+            "aggregate_type": "thing",
+            "event_type": "Happened\u202e",
+        },
+        "kept": None,
+        "counted": {"events": 1, "first_position": 1, "last_position": 1},
+    }
+    assert stats(store_url, "--rebuild", "--exact").exit_code == 0
+    assert store.rollups.check().differences == ()
+
+
+def test_a_file_has_no_rollups(tmp_path: Path, store: Hindsight) -> None:
+    append(store, 1)
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(b"".join(map(format_line, store.feed())))
+    for option in ("--exact", "--rebuild"):
+        result = CliRunner().invoke(hindsight, ["stats", "--url", str(path), option])
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: {path.name} has no rollups; a store has")
+        assert result.stderr.count("\n") == 1
