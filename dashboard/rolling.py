@@ -13,7 +13,7 @@ from dashboard.rollup import EMPTY, HOUR, Rollup
 from store.sources import EventSource
 
 CHUNK = 100_000
-"""Positions the thread tallies in one query."""
+"""Positions the thread tallies in one query; the source's own rollups are no work."""
 WAIT = 0.2
 SHORTEST_AGE = 1.0
 AGE_PER_COST = 10
@@ -107,7 +107,8 @@ class Rolling:
         looked = time.monotonic()
         while self._known.pending and not self._closing.is_set():
             *older, newest = self._known.pending
-            rest, chunk = newest[: -self._chunk], newest[-self._chunk :]
+            size = self._at_once(newest)
+            rest, chunk = newest[:-size], newest[-size:]
             tallies = self._source.tally(width=_HOUR, after=chunk.start - 1, before=chunk.stop)
             self._known = replace(
                 self._known,
@@ -118,6 +119,11 @@ class Rolling:
                 self._note_settled()
                 looked = time.monotonic()
         self._due = time.monotonic() + SHORTEST_AGE
+
+    def _at_once(self, newest: range) -> int:
+        """How many of the positions, from the last one back, are tallied in one query."""
+        beyond = newest[-1] - self._source.rolled_up()
+        return len(newest) if beyond <= self._chunk else self._chunk
 
     def _note_settled(self) -> None:
         settled = self._source.watermark().position

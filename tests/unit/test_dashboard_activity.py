@@ -271,6 +271,31 @@ def test_what_is_appended_between_two_looks_is_counted(
         assert rollup.events == number * (number + 1) // 2
 
 
+@pytest.mark.parametrize(("rolled_up", "queries"), [(0, 6), (7, 3), (10, 1), (12, 1)])
+def test_what_the_store_has_rolled_up_is_one_query(
+    sqlite_url: str,
+    started: Callable[..., Activity],
+    monkeypatch: pytest.MonkeyPatch,
+    rolled_up: int,
+    queries: int,
+) -> None:
+    with Hindsight(sqlite_url) as store:
+        append(store, *(START + timedelta(minutes=47 * number) for number in range(12)))
+        store.rollups.rebuild(rolled_up)
+        asked: list[int | None] = []
+        tally = store.log.tally
+
+        def noted(**query: Any) -> Sequence[Tally]:
+            asked.append(query.get("before"))
+            return tally(**query)
+
+        monkeypatch.setattr(store.log, "tally", noted)
+        rollup = started(store.log, chunk=2)
+        assert (rollup.events, rollup.complete) == (12, True)
+        assert len([before for before in asked if before is not None]) == queries
+        check(list(store.feed()), rollup.histogram(EVERYTHING))
+
+
 class Unsettled(NdjsonSource):
     """A file of which readers may see some lines only, and rely on fewer still."""
 
