@@ -66,10 +66,6 @@ class Database(Protocol):
         """SQL for the microseconds from 1970 to the time in a column, exact and whole."""
         ...
 
-    def hour(self, column: str) -> str:
-        """SQL for when the UTC hour of the time in a column begins."""
-        ...
-
     def rows(
         self,
         sql: str,

@@ -173,9 +173,6 @@ class PostgreSQL:
     def microseconds(self, column: str) -> str:
         return f"(extract(epoch FROM {column}) * 1000000)::bigint"
 
-    def hour(self, column: str) -> str:
-        return f"date_trunc('hour', {column}, 'UTC')"
-
     def rows(
         self,
         sql: str,

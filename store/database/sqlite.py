@@ -156,9 +156,6 @@ class SQLite:
         # SQLite's own reading of a fraction rounds to milliseconds.
         return f"(unixepoch(substr({column}, 1, 19)) * 1000000 + substr({column}, 21, 6))"
 
-    def hour(self, column: str) -> str:
-        return f"(substr({column}, 1, 13) || ':00:00.000000Z')"
-
     def rows(
         self,
         sql: str,

@@ -1,29 +1,43 @@
 """Counting stored events anew, between two positions."""
 
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 
 from store.database import Database
 from store.records import Axis
-from store.tables import Moment
+from store.sources import MICROSECOND
+from store.sources.tallying import stretch_of
+
+HOUR = timedelta(hours=1)
 
 
 def hours(database: Database, axis: Axis, after: int, until: int) -> Select[Any]:
     """Rows of `event_counts`: the events behind `after` up to `until`, on one axis."""
     events = database.tables.tables["events"]
-    hour: ColumnElement[Any] = literal_column(database.hour(f"{axis}_at"), Moment())
-    kind = [hour.label("hour"), events.c.aggregate_type, events.c.event_type]
+    moment: ColumnElement[int] = literal_column(database.microseconds(f"{axis}_at"), BigInteger)
+    kind = [events.c.aggregate_type, events.c.event_type]
     return (
         select(
             literal(axis),
+            stretch_of(moment, MICROSECOND, HOUR).label("hour"),
             *kind,
             func.count(),
             func.min(events.c.position),
             func.max(events.c.position),
         )
         .where(events.c.position > after, events.c.position <= until)
-        .group_by(*kind)
+        .group_by("hour", *kind)
     )
 
 

@@ -10,6 +10,7 @@ from store.database import Database
 from store.database.read_models import insert
 from store.records import Axis
 from store.rollups import counting, reading
+from store.sources import start_of
 
 AXES: tuple[Axis, ...] = ("occurred", "recorded")
 SLICE = 20_000
@@ -161,12 +162,19 @@ def _cells(table: Table, rows: Sequence[Any]) -> _Cells:
     return {tuple(row[:size]): tuple(row[size:]) for row in rows}
 
 
+def _key(table: Table, key: tuple[Any, ...]) -> dict[str, Any]:
+    named = dict(zip(table.primary_key.columns.keys(), key, strict=True))
+    if "hour" in named:
+        named["hour"] = start_of(named["hour"], counting.HOUR)
+    return named
+
+
 def _differences(table: Table, kept: _Cells, counted: _Cells) -> Iterator[Difference]:
     for key in sorted(kept.keys() | counted.keys()):
         if kept.get(key) != counted.get(key):
             yield Difference(
                 table=str(table.name),  # plain text, which can be encoded
-                key=dict(zip(table.primary_key.columns.keys(), key, strict=True)),
+                key=_key(table, key),
                 kept=_named(table, kept.get(key)),
                 counted=_named(table, counted.get(key)),
             )

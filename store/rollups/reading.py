@@ -1,7 +1,7 @@
 """Counts from the rollups and, behind the position they end at, from the events themselves."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -14,7 +14,6 @@ from sqlalchemy import (
     cast,
     false,
     func,
-    literal_column,
     select,
     true,
 )
@@ -23,14 +22,13 @@ from store.database import Database
 from store.identifiers import is_storable
 from store.records import FeedFilter, Tally
 from store.rollups import counting
-from store.sources import MICROSECOND
-from store.sources.tallying import StretchRow, shifted, tallies, unshifted
+from store.rollups.counting import HOUR
+from store.sources.tallying import StretchRow, stretch_of, tallies
 
-HOUR = timedelta(hours=1)
-_HOUR = HOUR // MICROSECOND
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FEW = 10_000
 """Events that are counted as quickly as the rollups are read."""
-NEAR = 5_000
+NEAR = 1_000
 """Positions between two spans that are counted together: a query of its own takes as long."""
 
 Scan: TypeAlias = Callable[[timedelta, int, int | None], list[StretchRow]]
@@ -156,8 +154,8 @@ def _cells(database: Database, asked: Asked) -> _Cells:
     rollup, table = (database.tables.tables[name] for name in ("rollup", "event_counts"))
     touched, inside = _conditions(table, asked)
     is_whole = and_(true(), *inside) if asked.by_hour else false()
-    hour: ColumnElement[int] = literal_column(database.microseconds("hour"), BigInteger)
-    number = case((is_whole, shifted(hour, asked.width)), else_=hour)
+    hour = table.c.hour
+    number = case((is_whole, stretch_of(hour, HOUR, asked.width)), else_=hour)
     cells = (
         select(
             is_whole.label("is_whole"),
@@ -176,9 +174,9 @@ def _cells(database: Database, asked: Asked) -> _Cells:
     rows = [tuple(row) for row in database.select(query)]
     return _Cells(
         position=rows[0][0],
-        whole=[unshifted(row[2:], asked.width) for row in rows if row[1]],
+        whole=[row[2:] for row in rows if row[1]],
         cut={
-            (row[2] // _HOUR, row[3], row[4]): asked.positions(row[6], row[7])
+            row[2:5]: asked.positions(row[6], row[7])
             for row in rows
             if row[1] is not None and not row[1]
         },
@@ -199,9 +197,9 @@ def _conditions(
         inside.append(of.last_position < before)
     if where.since is not None:
         touched.append(of.hour >= _hour(where.since))
-        inside.append(of.hour >= where.since)
+        inside.append(of.hour >= _next_hour(where.since))
     if where.until is not None:
-        touched.append(of.hour < where.until)
+        touched.append(of.hour < _next_hour(where.until))
         inside.append(of.hour < _hour(where.until))
     if where.aggregate_type is not None:
         touched.append(of.aggregate_type == where.aggregate_type)
@@ -215,8 +213,14 @@ def _possible(position: int) -> int:
     return max(-(2**63), min(position, 2**63 - 1))
 
 
-def _hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
+def _hour(moment: datetime) -> int:
+    """The number of the hour that holds a moment."""
+    return (moment - _EPOCH) // HOUR
+
+
+def _next_hour(moment: datetime) -> int:
+    """The number of the first hour that begins at a moment or behind it."""
+    return -((_EPOCH - moment) // HOUR)
 
 
 def _joined(spans: Iterable[range]) -> list[range]:

@@ -35,7 +35,7 @@ def tallied(database: Database, counted: Counted, width: timedelta) -> Sequence[
 def stretches(database: Database, counted: Counted, width: timedelta) -> list[StretchRow]:
     """How many of the events are in which stretch, in no order."""
     moment = f"{database.microseconds(counted.moment)} + {database.bind('shift')}"
-    position = counted.position
+    position, before = counted.position, _stretches_before(width)
     rows = database.rows(
         f"SELECT ({moment}) / {database.bind('width')},"  # noqa: S608 (placeholders)
         f" {counted.aggregate_type}, {counted.event_type}, count(*),"
@@ -43,21 +43,17 @@ def stretches(database: Database, counted: Counted, width: timedelta) -> list[St
         {
             **counted.parameters,
             "width": width // MICROSECOND,
-            "shift": _stretches_before(width) * width // MICROSECOND,
+            "shift": before * width // MICROSECOND,
         },
     )
-    return [unshifted(row, width) for row in rows]
+    return [(number - before, *row) for number, *row in rows]
 
 
-def shifted(moment: ColumnElement[int], width: timedelta) -> ColumnElement[int]:
-    """The number of the stretch that holds a moment, for `unshifted`."""
-    shift = _stretches_before(width) * width // MICROSECOND
-    return (moment + literal(shift, BigInteger)) // literal(width // MICROSECOND, BigInteger)
-
-
-def unshifted(row: Sequence[Any], width: timedelta) -> StretchRow:
-    """The row with the stretch's own number, that from 1970 on being 0."""
-    return (row[0] - _stretches_before(width), *row[1:])
+def stretch_of(moment: ColumnElement[int], unit: timedelta, width: timedelta) -> ColumnElement[int]:
+    """The number of the stretch that holds a moment, given in whole units since 1970."""
+    before, size = _stretches_before(width), width // unit
+    shifted = moment + literal(before * size, BigInteger)
+    return shifted // literal(size, BigInteger) - literal(before, BigInteger)
 
 
 def _stretches_before(width: timedelta) -> int:

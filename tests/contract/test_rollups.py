@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from threading import Event as Flag
@@ -163,7 +163,8 @@ def plain_totals(events: list[Event]) -> list[Total]:
     ]
 
 
-maybe = st.none() | near(*HOURS)
+KATHMANDU = timezone(timedelta(hours=5, minutes=45))
+maybe = st.none() | near(*HOURS) | near(*HOURS).map(lambda at: at.astimezone(KATHMANDU))
 filters = st.builds(
     FeedFilter,
     aggregate_type=st.none() | st.sampled_from(["user", "order", "no", "\x00"]),

@@ -32,6 +32,7 @@ from tests.waiting import until
 WORKERS = 3
 WRITERS = 3
 HOUR = timedelta(hours=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 11, 22, tzinfo=UTC)
 Process = subprocess.Popen[bytes]
 Task = Callable[[Hindsight, random.Random], None]
@@ -87,7 +88,7 @@ def look(store: Hindsight) -> int:
             anew = seen.select(counting.hours(cast("Database", seen), axis, 0, 2**62))
             counted = [
                 (
-                    t.start,
+                    (t.start - EPOCH) // HOUR,
                     t.aggregate_type,
                     t.event_type,
                     t.events,

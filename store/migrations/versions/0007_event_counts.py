@@ -31,7 +31,7 @@ POSTGRESQL = (
     """
     CREATE TABLE event_counts (
         axis text NOT NULL,
-        hour timestamptz NOT NULL,
+        hour integer NOT NULL,
         aggregate_type text NOT NULL,
         event_type text NOT NULL,
         events bigint NOT NULL,
@@ -94,7 +94,7 @@ SQLITE = (
     """
     CREATE TABLE event_counts (
         axis TEXT NOT NULL,
-        hour VARCHAR(27) NOT NULL,
+        hour INTEGER NOT NULL,
         aggregate_type TEXT NOT NULL,
         event_type TEXT NOT NULL,
         events BIGINT NOT NULL,
