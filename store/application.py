@@ -246,7 +246,7 @@ class Hindsight:
         self.archive = Archive(
             self.database,
             Policy(older_than=self._settings.archive_after, keep_active=self._settings.keep_active),
-            settled=lambda: self.watermark().position,
+            settled=self._counted,
             prepare=self._snapshot_first,
             enabled=self._settings.archive,
         )
@@ -266,6 +266,13 @@ class Hindsight:
             attempted=metrics.attempted,
         )
         self.execute = executor.execute
+
+    def _counted(self) -> int:
+        """The position up to which events are counted, so that nobody has to, once archived."""
+        settled = self.watermark().position
+        while self.rollups.roll_up(settled):
+            pass
+        return min(settled, self.log.rolled_up())
 
     def _snapshot_first(self, leaving: Leaving) -> None:
         """Take snapshots of what goes on, so that its loads need nothing of what is archived."""

@@ -33,7 +33,7 @@ from store.records import (
     utc,
 )
 from store.sources import EVERYTHING, MICROSECOND, SourceInfo, check_reading, check_width
-from store.sources.tallying import Counted, StretchRow, stretches
+from store.sources.tallying import Counted, StretchRow, stretches, stretches_of
 
 HISTORY_BATCH = 2_000
 OUTLINE_BATCH = 50_000
@@ -423,7 +423,19 @@ class EventReader:
     def _stretches(
         self, where: FeedFilter, width: timedelta, after: int, before: int | None
     ) -> list[StretchRow]:
-        conditions = self._conditions(_Positions(after, before, where).bounds)
+        wanted = _Positions(max(after, 0), before, where)
+        rows: list[StretchRow] = []
+        while wanted.after < self.archived.position() and not wanted.is_empty:
+            stretch, events = self._archived_page(wanted)
+            rows += stretches_of(events, width, axis=where.axis)
+            wanted = wanted.behind(stretch.last_position)
+        counted = self._active_stretches(wanted, width)
+        if wanted.after < self.archived.position() and not wanted.is_empty:
+            return rows + self._stretches(where, width, wanted.after, before)
+        return rows + counted
+
+    def _active_stretches(self, wanted: "_Positions", width: timedelta) -> list[StretchRow]:
+        where, conditions = wanted.where, self._conditions(wanted.bounds)
         if conditions is None:
             return []
         clause, parameters = conditions

@@ -8,7 +8,7 @@ from store.archive import Archiver, Moved, Policy
 
 def archiver(store: Hindsight, *, batch: int = 7) -> Archiver:
     """One that moves few events at once, so that there are many batches."""
-    return Archiver(store.database, settled=lambda: store.watermark().position, batch=batch)
+    return Archiver(store.database, settled=store.archive.settled, batch=batch)
 
 
 def archive_all_but(store: Hindsight, newest: int, *, batch: int = 7) -> list[Moved]:

@@ -46,6 +46,7 @@ class Archive:
         enabled: bool = True,
     ) -> None:
         self.policy = policy
+        self.settled = settled
         self.enabled = enabled
         self._database = database
         self._archiver = Archiver(database, settled=settled, prepare=prepare)

@@ -1,7 +1,8 @@
 """Counting stored events anew, between two positions."""
 
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
@@ -15,11 +16,14 @@ from sqlalchemy import (
 )
 
 from store.database import Database
-from store.records import Axis
+from store.records import Axis, Event
 from store.sources import MICROSECOND
 from store.sources.tallying import stretch_of
 
 HOUR = timedelta(hours=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Row: TypeAlias = tuple[Any, ...]
 
 
 def hours(database: Database, axis: Axis, after: int, until: int) -> Select[Any]:
@@ -57,3 +61,29 @@ def kinds(database: Database, after: int, until: int | None = None) -> Select[An
     if until is not None:
         query = query.where(events.c.position <= until)
     return query.group_by(*kind)
+
+
+def hours_of(events: Iterable[Event], axis: Axis) -> list[Row]:
+    """`hours` of events in hand."""
+    found: dict[Row, tuple[int, int, int]] = {}
+    for event in events:
+        moment = event.occurred_at if axis == "occurred" else event.recorded_at
+        assert moment is not None, "our tables keep it"  # noqa: S101
+        key = (axis, _hour(moment), event.aggregate_type, event.event_type)
+        count, first, last = found.get(key, (0, event.position, event.position))
+        found[key] = (count + 1, min(first, event.position), max(last, event.position))
+    return [(*key, *values) for key, values in found.items()]
+
+
+def kinds_of(events: Iterable[Event]) -> list[Row]:
+    """`kinds` of events in hand."""
+    found: dict[Row, tuple[int, int, int]] = {}
+    for event in events:
+        key = (event.aggregate_type, event.event_type, event.event_version)
+        count, begun, last = found.get(key, (0, 0, 0))
+        found[key] = (count + 1, begun + (event.version == 1), max(last, event.position))
+    return [(*key, *values) for key, values in found.items()]
+
+
+def _hour(moment: datetime) -> int:
+    return (moment - _EPOCH) // HOUR

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 from sqlalchemy import Connection, Select, Table, delete, select, update
 
+from store.archived import Archived
 from store.database import Database
 from store.database.read_models import insert
 from store.records import Axis
@@ -52,6 +53,7 @@ class Rollups:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._archived = Archived(database)
         tables = database.tables.tables
         self._rollup = tables["rollup"]
         self._totals = tables["event_totals"]
@@ -122,13 +124,30 @@ class Rollups:
     def _counted_anew(self, until: int, progress: Progress) -> dict[Table, _Cells]:
         """The rows as they should be: what is settled stays, so one slice is read after another."""
         found: dict[Table, _Cells] = {self._totals: {}, self._counts: {}}
-        for after in range(0, until, LONG_SLICE):
-            end = min(after + LONG_SLICE, until)
-            for table, counted in self._counting(after, end):
-                for key, values in _cells(table, self._database.select(counted)).items():
+        after = 0
+        while after < until:
+            end, rows = self._slice(after, until)
+            for table, counted in rows:
+                for key, values in _cells(table, counted).items():
                     found[table][key] = _added(table, found[table].get(key), values)
             progress(end - after)
+            after = end
         return found
+
+    def _slice(self, after: int, until: int) -> tuple[int, list[tuple[Table, Sequence[Any]]]]:
+        """Rows for the next events, archived or not, and the position up to which they are."""
+        with self._database.snapshot() as connection:
+            stretch = self._archived.following(after, connection)
+            end = min(stretch.last_position if stretch else after + LONG_SLICE, until)
+            rows: list[tuple[Table, Sequence[Any]]] = [
+                (table, connection.execute(counted).all())
+                for table, counted in self._counting(after, end)
+            ]
+            archived = self._archived.of_stretch(stretch, connection) if stretch else []
+        events = [event for event in archived if after < event.position <= end]
+        rows.extend((self._counts, counting.hours_of(events, axis)) for axis in AXES)
+        rows.append((self._totals, counting.kinds_of(events)))
+        return end, rows
 
 
 def _adding(connection: Connection, table: Table, counted: Select[Any]) -> Any:
@@ -147,10 +166,8 @@ def _added(table: Table, before: tuple[Any, ...] | None, newer: tuple[Any, ...])
     if before is None:
         return newer
     kept = zip(_values(table), before, newer, strict=True)
-    return tuple(
-        old + new if name in _SUMMED else new if name == "last_position" else old
-        for name, old, new in kept
-    )
+    merge = {"first_position": min, "last_position": max}
+    return tuple(old + new if name in _SUMMED else merge[name](old, new) for name, old, new in kept)
 
 
 def _values(table: Table) -> Sequence[str]:

@@ -59,11 +59,12 @@ def totals(database: Database) -> list[Total]:
     """Every event, by type and schema version."""
     rollup, table = (database.tables.tables[name] for name in ("rollup", "event_totals"))
     query = select(rollup.c.position, *table.columns).select_from(rollup.outerjoin(table, true()))
-    rows = database.select(query)
+    # In one snapshot, as what is behind the rollups may be counted, and then archived, meanwhile.
+    with database.snapshot() as connection:
+        rows = [tuple(row) for row in connection.execute(query)]
+        behind = connection.execute(counting.kinds(database, rows[0][0])).all()
     counted = [row[1:] for row in rows if row[1] is not None]
-    # What the rollups hold stays as it is: what is behind them may be counted a moment later.
-    counted += database.select(counting.kinds(database, rows[0][0]))
-    return _totals(counted)
+    return _totals([*counted, *map(tuple, behind)])
 
 
 def _totals(rows: Iterable[tuple[Any, ...]]) -> list[Total]:

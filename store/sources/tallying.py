@@ -1,15 +1,17 @@
 """Counting a table's events by stretch of time and type, in one query."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, ColumnElement, literal
 
 from store.database import Database
-from store.records import Tally
+from store.records import Axis, Event, Tally
 from store.sources import MICROSECOND, WIDEST, start_of
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 StretchRow: TypeAlias = tuple[int, str, str, int, int, int]
 """A stretch's number, aggregate type, event type, how many events, their first and last position.
@@ -47,6 +49,17 @@ def stretches(database: Database, counted: Counted, width: timedelta) -> list[St
         },
     )
     return [(number - before, *row) for number, *row in rows]
+
+
+def stretches_of(events: Iterable[Event], width: timedelta, *, axis: Axis) -> list[StretchRow]:
+    """`stretches` of events in hand."""
+    rows: list[StretchRow] = []
+    for event in events:
+        moment = event.occurred_at if axis == "occurred" else event.recorded_at
+        if moment is not None:
+            kind = (event.aggregate_type, event.event_type)
+            rows.append(((moment - _EPOCH) // width, *kind, 1, event.position, event.position))
+    return rows
 
 
 def stretch_of(moment: ColumnElement[int], unit: timedelta, width: timedelta) -> ColumnElement[int]:

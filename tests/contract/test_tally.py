@@ -23,6 +23,7 @@ from store.records import Axis, Tally
 from store.rollups import Rollups, reading
 from store.sources import EventSource
 from store.sources.ndjson import NdjsonSource
+from tests.archiving import archive_all_but
 from tests.servers import PostgresServer
 
 AXES: tuple[Axis, ...] = get_args(Axis)
@@ -78,7 +79,10 @@ def write(store: Hindsight) -> list[Event]:
     return events
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql", "file"])
+KINDS = ["sqlite", "postgresql", "archived in sqlite", "archived in postgresql", "file"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def filled(
     request: pytest.FixtureRequest,
     postgres_server: PostgresServer,
@@ -87,7 +91,7 @@ def filled(
     """A source of each kind, which no test writes to, and what is in it."""
     folder, name = tmp_path_factory.mktemp("tally"), f"tally_{uuid4().hex}"
     url = f"sqlite:///{folder / 'store.db'}"
-    if request.param == "postgresql":
+    if request.param.endswith("postgresql"):
         postgres_server.execute(f"CREATE DATABASE {name}")
         url = postgres_server.url(name)
     migrate(url)
@@ -97,6 +101,8 @@ def filled(
         store = opened.enter_context(Hindsight(url, clock=clock))
         history = write(store)
         source: EventSource = store.log
+        if request.param.startswith("archived"):
+            archive_all_but(store, 6, batch=4)
         if request.param == "file":
             path = folder / "events.ndjson"
             path.write_bytes(b"".join(map(format_line, history)))
