@@ -8,6 +8,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from random import Random
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -43,6 +44,20 @@ class Command(Protocol):
         ...
 
 
+class History(Protocol):
+    """Makes up what happens to one aggregate, quickly: there may be millions of its events.
+
+    It asks for a moment, when an event occurs, right before it makes that event.
+    """
+
+    def __call__(self, random: Random, moments: Iterable[datetime]) -> Iterable[Struct]:
+        """An event at each of the moments, such as `apply` takes one after the other.
+
+        They are the same for the same `random` numbers.
+        """
+        ...
+
+
 class Aggregate(Generic[State]):
     """A kind of aggregate: the state it starts with, and how its events change that.
 
@@ -52,6 +67,7 @@ class Aggregate(Generic[State]):
     names fields, of events and state, that tell of people. Raise `fold_version` when something that
     `apply` calls changes what states come out; a change of `apply` itself is noticed. A snapshot of
     the state is due when the version passes a multiple of `snapshot_every`; None takes none.
+    `history` makes up events for large demos.
 
     Raises:
         InvalidDomain: a part does not fit; the message names it.
@@ -69,6 +85,7 @@ class Aggregate(Generic[State]):
         personal: Sequence[str] = (),
         fold_version: int = 1,
         snapshot_every: int | None = SNAPSHOT_EVERY,
+        history: History | None = None,
     ) -> None:
         self.aggregate_type = check_text("aggregate_type", aggregate_type)
         self.initial = initial
@@ -79,6 +96,7 @@ class Aggregate(Generic[State]):
         self.personal = frozenset(personal)
         self.fold_version = fold_version
         self.snapshot_every = snapshot_every
+        self.history = history
         names = {event.__name__: event for event in events if isinstance(event, type)}
         try:
             _check_parts(self)

@@ -3,7 +3,7 @@
 `events` holds what happens, `upcasters` how that was stored before, `state` what follows from it,
 `commands` the rules. All is pure, so `store.testing` tests it without a database. `notifications`
 says by mail what has happened, once it is stored; `read_model` keeps a table of users. `sample`
-makes activity to look at.
+makes activity to look at, `history` very much of it.
 """
 
 from store import Aggregate, Domain
@@ -27,6 +27,7 @@ from users.events import (
     ProfileUpdated,
     UserCreated,
 )
+from users.history import history
 from users.notifications import HANDLERS
 from users.read_model import users
 from users.sample import sample
@@ -67,6 +68,7 @@ user = Aggregate(
         "client",
         "last_login_ip",
     ],
+    history=history,
 )
 
 domain = Domain("users", aggregates=[user], handlers=HANDLERS, projections=[users], sample=sample)

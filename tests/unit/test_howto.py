@@ -97,6 +97,8 @@ def test_what_the_page_has_typed_prints_what_it_says(shop: Path) -> None:
         ["python", "shop.py"],
         *[["hindsight", "replay", "order-1"]] * 2,
         ["hindsight", "verify", "--all"],
+        ["hindsight", "demo", "--generate"],
+        ["hindsight", "verify", "--all"],
         ["python", "mistakes.py"],
         *[["hindsight", "replay", "order-1"]] * 3,
     ]
