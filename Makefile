@@ -9,7 +9,7 @@ dev := .venv/dev-$(pins)
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak lint bench bench-ui browser prometheus screenshots requirements
+.PHONY: help demo test check soak lint bench bench-ui bench-scale browser prometheus screenshots requirements
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ bench: $(dev) ## speed beside bare drivers and a peer
 
 bench-ui: browser ## speed of the dashboard beside an empty page, in Chromium
 	@$(bin)/python -m benchmarks.ui
+
+bench-scale: browser ## speed on 10,000 to 10,000,000 events: as fast on the largest store
+	@$(bin)/python -m benchmarks.scale
 
 browser: $(dev) ## find a Chromium for the tests, or install one
 	@$(bin)/python -m tests.chromium

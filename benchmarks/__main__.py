@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from benchmarks import caching, plan, projecting, publishing, report, sizes
+from benchmarks import caching, plan, projecting, publishing, report, results, sizes
 from benchmarks.measures import opened
 from benchmarks.ours import Ours
 from benchmarks.plan import Cost, Outcome, Plan, Stores
@@ -63,7 +63,7 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None) -> None:
         )
     click.echo(page)
     if not quick and not only:
-        report.RESULTS.write_text(page)
+        results.write(page)
 
 
 def _measure(chosen: Plan, place: Stores, findings: Findings) -> None:

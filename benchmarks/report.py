@@ -6,15 +6,12 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 from benchmarks.plan import Cost, Outcome
 from benchmarks.publishing import Latency
 from benchmarks.rounds import Ratio
 from benchmarks.sizes import Size
 from benchmarks.stores import PostgreSQLStores, file_system
-
-RESULTS = Path(__file__).with_name("RESULTS.md")
 
 _PACKAGES = ("psycopg", "SQLAlchemy", "msgspec", "eventsourcing")
 _INTRODUCTION = """

@@ -68,15 +68,27 @@ class Visitor:
 
     def visit(self, place: Place) -> Times:
         """Open the place, use it, leave it."""
-        page = self._tabs.get(place.title)
-        if page is None:
-            page = self._tabs[place.title] = self._context.new_page()
-        page.bring_to_front()
+        page = self._tab(place)
         times = {OPENED: _open(page, place)}
         page.wait_for_timeout(_SETTLED)
         times |= _USES[place.kind](page, self._clicks)
         page.goto(_BLANK)
         return times
+
+    def open(self, place: Place) -> float:
+        """Open the place and leave it; the milliseconds until it is ready."""
+        page = self._tab(place)
+        milliseconds = _open(page, place)
+        page.wait_for_timeout(_SETTLED)
+        page.goto(_BLANK)
+        return milliseconds
+
+    def _tab(self, place: Place) -> Page:
+        page = self._tabs.get(place.title)
+        if page is None:
+            page = self._tabs[place.title] = self._context.new_page()
+        page.bring_to_front()
+        return page
 
 
 @contextmanager
