@@ -62,8 +62,14 @@ class Archived:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._dictionaries: LRU[int, bytes] = LRU(_DICTIONARIES)
-        id_ = database.bind("id")
-        self._through = f"SELECT archived_through FROM aggregates WHERE aggregate_id = {id_}"  # noqa: S608 (placeholders)
+        bind = database.bind
+        self._through = f"SELECT archived_through FROM aggregates WHERE aggregate_id = {bind('id')}"  # noqa: S608 (placeholders)
+        sql = f"""
+            SELECT {_COLUMNS} FROM events_archive WHERE aggregate_id = {bind("id")}
+            AND last_version >= {bind("first")} AND first_version <= {bind("last")}
+            ORDER BY first_version {{}} LIMIT {PACKS}
+        """  # noqa: S608 (placeholders)
+        self._sql_forward, self._sql_backward = sql.format(""), sql.format("DESC")
 
     def position(self, connection: Connection | None = None) -> int:
         """The position up to which events may be archived; 0 where none is."""
@@ -94,24 +100,38 @@ class Archived:
         Raises:
             PackDamaged: one cannot be read.
         """
-        database, bind = self._database, self._database.bind
-        sql = f"""
-            SELECT {_COLUMNS} FROM events_archive WHERE aggregate_id = {bind("id")}
-            AND last_version >= {bind("first")} AND first_version <= {bind("last")}
-            ORDER BY first_version {"DESC" if backward else ""} LIMIT {PACKS}
-        """  # noqa: S608 (placeholders)
         while first <= last and is_storable(aggregate_id):
-            bounds = {"id": aggregate_id, "first": first, "last": last}
-            named = {name: database.value(value) for name, value in bounds.items()}
-            rows = database.rows(sql, named, connection)
-            found = [(database.pack(row), row[-1]) for row in rows]
+            found = self._packs(aggregate_id, connection, first, last, backward=backward)
             for packed, batch in found:
                 yield Unpacked(packed, self.dictionary(batch, connection))
-            if len(rows) < PACKS:
+            if len(found) < PACKS:
                 return
             end = found[-1][0]
             first = first if backward else end.last_version + 1
             last = end.first_version - 1 if backward else last
+
+    def few(self, aggregate_id: str, *, first: int, last: int) -> list[Unpacked] | None:
+        """The `packs` between two versions, without a snapshot; None where there are many."""
+        found = self._packs(aggregate_id, None, first, last)
+        if len(found) == PACKS:
+            return None
+        return [Unpacked(packed, self.dictionary(batch)) for packed, batch in found]
+
+    def _packs(
+        self,
+        aggregate_id: str,
+        connection: Connection | None,
+        first: int,
+        last: int,
+        *,
+        backward: bool = False,
+    ) -> list[tuple[Pack, int | None]]:
+        database = self._database
+        bounds = {"id": aggregate_id, "first": first, "last": last}
+        named = {name: database.value(value) for name, value in bounds.items()}
+        sql = self._sql_backward if backward else self._sql_forward
+        rows = database.rows(sql, named, connection, at_once=connection is None)
+        return [(database.pack(row), row[-1]) for row in rows]
 
     def stored(
         self,
@@ -303,7 +323,7 @@ class Archived:
             found += Unpacked(database.pack(row), self.dictionary(row[-1], connection)).events()
         return found
 
-    def dictionary(self, batch: int | None, connection: Connection) -> bytes:
+    def dictionary(self, batch: int | None, connection: Connection | None = None) -> bytes:
         """What the packs of a batch, which its last position names, were compressed by."""
         if batch is None:
             return b""  # there is none any more, and zlib says so

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import Connection, Select, select
 
@@ -17,6 +17,7 @@ from store.database.fence import Gauge
 from store.errors import AggregateNotFound, InvalidEvent
 from store.folding import HistoryRow
 from store.identifiers import is_storable
+from store.packs import Unpacked
 from store.records import (
     AggregateOrder,
     AggregatePage,
@@ -34,6 +35,8 @@ from store.records import (
 )
 from store.sources import EVERYTHING, MICROSECOND, SourceInfo, check_reading, check_width
 from store.sources.tallying import Counted, StretchRow, stretches, stretches_of
+
+T = TypeVar("T")
 
 HISTORY_BATCH = 2_000
 OUTLINE_BATCH = 50_000
@@ -161,6 +164,10 @@ class EventReader:
             backward and len(events) == size and events[-1].version > through
         ):
             return events
+        if not backward and wanted.times.are_any:
+            quick = self._whole(wanted, through, events, Unpacked.events, attrgetter("version"))
+            if quick is not None:
+                return quick[:size]
         with self.database.snapshot() as connection:
             archived = self.archived.events(
                 wanted.aggregate_id,
@@ -202,8 +209,32 @@ class EventReader:
             return map(history_row, filter(wanted.times.hold, events))
 
         return cast(
-            "list[HistoryRow]", self._rows_of(wanted, HISTORY_COLUMNS, HISTORY_BATCH, archived)
+            "list[HistoryRow]",
+            self._rows_of(wanted, HISTORY_COLUMNS, HISTORY_BATCH, archived, Unpacked.history),
         )
+
+    def _whole(
+        self,
+        wanted: "_Versions",
+        through: int,
+        active: Sequence[T],
+        unpacked: Callable[[Unpacked], Sequence[T]],
+        version: Callable[[T], int],
+    ) -> list[T] | None:
+        """The active and archived of those without a snapshot, which takes many round trips more.
+
+        None where that cannot be told: who asks for one after the other may find what was archived
+        meanwhile in both, and what was restored in neither.
+        """
+        packs = self.archived.few(wanted.aggregate_id, first=wanted.first, last=wanted.last)
+        if packs is None:
+            return None
+        both = [*chain.from_iterable(map(unpacked, packs)), *active]
+        found = {version(each): each for each in both if wanted.has(version(each))}
+        ends = min(wanted.last, max(through, wanted.first - 1 + len(found)))
+        if list(found) == list(range(wanted.first, ends + 1)):
+            return list(found.values())
+        return None
 
     def outline(
         self, aggregate_id: str, *, after: int | None = None, to_version: int | None = None
@@ -231,6 +262,7 @@ class EventReader:
         columns: str,
         size: int,
         archived: Callable[[Connection], Iterable[Row]],
+        unpacked: Callable[[Unpacked], Sequence[Row]] | None = None,
     ) -> list[Row]:
         """The first rows of those, which begin with the version, as `_page` has events."""
 
@@ -242,8 +274,13 @@ class EventReader:
         rows = active()
         if rows and rows[0][0] == wanted.first:
             return rows
-        if self.archived.version(wanted.aggregate_id) < wanted.first:
+        through = self.archived.version(wanted.aggregate_id)
+        if through < wanted.first:
             return rows
+        if unpacked is not None and wanted.times.are_any:
+            quick = self._whole(wanted, through, rows, unpacked, itemgetter(0))
+            if quick is not None:
+                return quick[:size]
         with self.database.snapshot() as connection:
             rows = [*islice(archived(connection), size), *active(connection)]
         return sorted(rows, key=itemgetter(0))[:size]
@@ -508,6 +545,10 @@ class _Versions:
             "version <=": None if self.last == LAST else self.last,
             **self.times.bounds,
         }
+
+    def has(self, version: int) -> bool:
+        """Whether a version is between the two."""
+        return self.first <= version <= self.last
 
     def behind(self, version: int | None) -> "_Versions":
         """Those of them with a higher version."""

@@ -149,7 +149,7 @@ class Snapshots:
         sql = self._begin_sql[to_version is not None, marked]
         found, rows = self._front(parameters, sql)
         if not self._is_whole(aggregate_id, found, rows):
-            found, rows = self._front_from_archive(parameters, sql, to_version, marked=marked)
+            found, rows = self._front_from_archive(parameters, found, to_version, marked=marked)
         more = len(rows) == HISTORY_BATCH
         last = ""
         if marked and rows:
@@ -202,11 +202,15 @@ class Snapshots:
         return self._reader.archived.version(aggregate_id) < max(version, 1)
 
     def _front_from_archive(
-        self, parameters: dict[str, Any], sql: _Begin, to_version: int | None, *, marked: bool
+        self,
+        parameters: dict[str, Any],
+        found: Row | None,
+        to_version: int | None,
+        *,
+        marked: bool,
     ) -> tuple[Row | None, Sequence[Any]]:
         """See `_front`; of a history that is in the archive, or was moved there meanwhile."""
-        fronts = self._database.rows(sql.snapshot, parameters)
-        version = fronts[0][0] if fronts else 0
+        version = 0 if found is None else found[0]
         size = HISTORY_BATCH + bool(version)
         stored = self._reader.events(
             parameters["id"], from_version=version, to_version=to_version, batch_size=size
@@ -216,9 +220,9 @@ class Snapshots:
         rows: Sequence[Any] = [history_row(event) for event in events]
         if marked:
             rows = [(*row, mark_of(event)) for row, event in zip(rows, events, strict=True)]
-        if not fronts:
+        if found is None:
             return None, rows
-        front = list(fronts[0])
+        front = list(found)
         front[3] = "missing" if at is None else self._compared(at, parameters["id"], front)
         if marked and at is not None:
             front[-1] = mark_of(at)
