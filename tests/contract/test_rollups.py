@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
+from itertools import product
 from pathlib import Path
 from threading import Event as Flag
 from types import SimpleNamespace
@@ -176,7 +177,7 @@ filters = st.builds(
     actor=st.none() | st.none() | st.just("ann"),
 )
 widths = st.sampled_from([timedelta(minutes=1), HOUR, 2 * HOUR, 24 * HOUR, 7 * 24 * HOUR])
-bounds = st.tuples(st.integers(-1, 31), st.none() | st.integers(-1, 31))
+bounds = st.just((0, None)) | st.tuples(st.integers(-1, 31), st.none() | st.integers(-1, 31))
 
 
 @few
@@ -207,6 +208,40 @@ def test_counts_are_the_same_wherever_the_rollups_end(
         store.rollups.rebuild(len(events))
         assert store.rollups.check().differences == ()
         assert totals(store.database) == plain_totals(events)
+
+
+def test_every_bound_cuts_where_it_says(store: Hindsight) -> None:
+    """Positions and times cut hours on and off the hour, in an order that time does not have."""
+    minutes = (10, 190, 70, 59, 61, 130, 0, 60, 119, 120, 179, 180)
+    at = [START.replace(minute=0) + timedelta(minutes=minute) for minute in minutes]
+    imported(
+        store,
+        [
+            Line("z" if number % 3 else "Created", 1, each, each + HOUR / 2, goes_on=False)
+            for number, each in enumerate(at)
+        ],
+    )
+    roll_up(store, 10)
+    half_hours = [START.replace(minute=0) + each * HOUR / 2 for each in (0, 1, 2, 3, 5, 6)]
+    events = list(store.feed())
+    asked = product(
+        (HOUR, 2 * HOUR, timedelta(minutes=20)),
+        keeping.AXES,
+        (None, *half_hours),
+        (None, *half_hours),
+        (0, 2, 5),
+        (None, 5, 9, 12),
+    )
+    for width, axis, since, end, after, before in asked:
+        where = FeedFilter(since=since, until=end, axis=axis)
+        wanted = [
+            event
+            for event in events
+            if after < event.position < (before or 99)
+            and (since or EPOCH) <= moment(event, axis) < (end or START + 99 * HOUR)
+        ]
+        found = store.tally(width=width, where=where, after=after, before=before)
+        assert list(found) == expected(wanted, where, width), (width, where, after, before)
 
 
 @few
