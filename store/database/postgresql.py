@@ -489,6 +489,9 @@ class PostgreSQL:
             return self.connections.take()
         except psycopg.Error as error:
             raise StoreUnavailable(f"no connection: {_first_line(error)}") from error
+        except DBAPIError as error:
+            # The toolkit asks the first connection what server that is.
+            raise StoreUnavailable(f"no connection: {_first_line(error.orig)}") from error
 
 
 class _Listener:

@@ -4,10 +4,13 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Connection
 
 from store import Hindsight, NewEvent, any_
+from store.application import connect, parse_url
 from store.database import connections
-from store.errors import DatabaseBusy
+from store.errors import DatabaseBusy, StoreUnavailable
+from tests.servers import PostgresServer
 
 
 def test_what_was_given_back_is_used_next(store: Hindsight) -> None:
@@ -68,3 +71,23 @@ def test_who_waits_is_served_by_what_is_given_back(
         for future in waiting:
             future.result()
     assert time.monotonic() - started < 10
+
+
+def test_one_that_is_lost_while_it_is_made_is_none(
+    postgres_server: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The toolkit asks the first one what server that is."""
+    database = connect(parse_url(postgres_url))
+    initialize = database.engine.dialect.initialize
+
+    def killed(connection: Connection) -> None:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        postgres_server.execute(f"SELECT pg_terminate_backend({pid})")
+        initialize(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database.engine.dialect, "initialize", killed)
+        with pytest.raises(StoreUnavailable, match="no connection"):
+            database.rows("SELECT 1", {})
+    assert database.rows("SELECT 1", {}) == [(1,)]
+    database.close()
