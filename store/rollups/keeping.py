@@ -1,7 +1,7 @@
 """Bringing the rollups up to what was appended: any number of workers may, and may be killed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from msgspec import Struct
 from sqlalchemy import Connection, Select, Table, delete, select, update
@@ -13,7 +13,7 @@ from store.records import Axis
 from store.rollups import counting, reading
 from store.sources import start_of
 
-AXES: tuple[Axis, ...] = ("occurred", "recorded")
+AXES: tuple[Axis, ...] = get_args(Axis)
 SLICE = 20_000
 """Positions counted in one transaction: for as long, nobody else may write to SQLite."""
 LONG_SLICE = 200_000
