@@ -19,7 +19,7 @@ from benchmarks.workload import ACTOR, AGGREGATE_TYPE, BATCH, EVENT_TYPE, Confli
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
-_CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_CREATE = "INSERT INTO aggregates VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING"
 _ADVANCE = """
     UPDATE aggregates SET version = version + ?, first_occurred_at = min(first_occurred_at, ?),
         last_occurred_at = max(last_occurred_at, ?), last_recorded_at = max(last_recorded_at, ?)
