@@ -25,7 +25,7 @@ from users.read_model import users
 GAVE_IN = 3
 
 counts = Table(
-    "event_counts",
+    "counted_events",
     MetaData(),
     Column("user_id", Text, primary_key=True),
     Column("event_type", Text, primary_key=True),

@@ -66,8 +66,12 @@ class Seen:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
 
-    def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, parameters: Mapping[str, Any], *_: Any, **__: Any) -> Any:
         return self._database.rows(sql, parameters, self._connection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        yield self._connection
 
     def select(self, statement: Select[Any] | TextualSelect) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._connection.execute(statement)]
