@@ -55,9 +55,9 @@ class Archive:
         self.restore = self._restorer.restore
         self.give_back = self._restorer.give_back
 
-    def standing(self) -> ArchiveStanding:
-        """How it stands, as quickly told whatever is in it."""
-        return standing(self._database, self.restored())
+    def standing(self, *, at_once: bool = False) -> ArchiveStanding:
+        """How it stands; `at_once`, without sizes that it takes a look at all there is to tell."""
+        return standing(self._database, self.restored(), at_once=at_once)
 
     def plan(self, policy: Policy | None = None) -> ArchivePlan:
         """What archiving would do now; looks at every event that would go."""

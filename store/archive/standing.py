@@ -25,9 +25,11 @@ class ArchiveStanding(Struct, frozen=True, kw_only=True):
     """How the archive stands: how much of what is in it, and what follows.
 
     `bytes` are those of packed events alone, `size` is what their table and its indexes take and
-    `active_size` what that of active events takes, where the database tells. `oldest_active` is
-    when the first event that could be archived next was recorded. On PostgreSQL partitions may be
-    `missing`, by the first of their month, and events in the `default` partition for that.
+    `active_size` what that of active events takes, where the database tells. `active_events` is an
+    estimate of how many there are. `oldest_active` is when the first event that could be archived
+    next was recorded, `moved_at` when the last batch was archived, `ran_at` when all was that was
+    to be. On PostgreSQL partitions may be `missing`, by the first of their month, and packs in the
+    `default` partition for that.
     """
 
     events: int
@@ -36,10 +38,12 @@ class ArchiveStanding(Struct, frozen=True, kw_only=True):
     bytes: int
     size: int | None
     active_size: int | None
+    active_events: int
     through_position: int
     earliest: datetime | None
     latest: datetime | None
     oldest_active: datetime | None
+    moved_at: datetime | None
     ran_at: datetime | None
     restored: Sequence[Restored]
     missing: Sequence[datetime]
@@ -66,8 +70,13 @@ class ArchivePlan(Struct, frozen=True, kw_only=True):
     behind: int
 
 
-def standing(database: Database, restored: Sequence[Restored]) -> ArchiveStanding:
-    """How the archive of a store stands; what is counted is kept by the batch."""
+def standing(
+    database: Database, restored: Sequence[Restored], *, at_once: bool = False
+) -> ArchiveStanding:
+    """How the archive of a store stands; what is counted is kept by the batch.
+
+    Sizes may take a look at all there is, and are left out where it is to be told `at_once`.
+    """
     tables = database.tables.tables
     batches = tables["archive_batches"]
     [found] = database.select(
@@ -77,6 +86,7 @@ def standing(database: Database, restored: Sequence[Restored]) -> ArchiveStandin
             func.count(),
             func.coalesce(func.sum(batches.c.bytes), 0),
             func.coalesce(func.max(batches.c.last_position), 0),
+            func.max(batches.c.archived_at),
         )
     )
     full = batches.c.events > 0
@@ -95,17 +105,22 @@ def standing(database: Database, restored: Sequence[Restored]) -> ArchiveStandin
     oldest = database.select(next_one)
     [(ran_at,)] = database.select(select(tables["archive"].c.ran_at))
     missing, default = missing_months(database, oldest[0][0] if oldest else None)
+    active_events = database.estimated_rows("events")
+    if active_events is None:
+        active_events = max(database.visible_position() - int(found[0]), 0)
     return ArchiveStanding(
         events=int(found[0]),
         packs=int(found[1]),
         batches=found[2],
         bytes=int(found[3]),
-        size=database.bytes_of("events_archive"),
-        active_size=database.bytes_of("events"),
+        size=database.bytes_of("events_archive", at_once=at_once),
+        active_size=database.bytes_of("events", at_once=at_once),
+        active_events=active_events,
         through_position=found[4],
         earliest=earliest,
         latest=latest,
         oldest_active=oldest[0][0] if oldest else None,
+        moved_at=found[5],
         ran_at=ran_at,
         restored=restored,
         missing=missing,

@@ -220,8 +220,15 @@ class Database(Protocol):
         """What the store's tables and their indexes take."""
         ...
 
-    def bytes_of(self, table: str) -> int | None:
-        """What one of the tables and its indexes take; None where the database cannot tell."""
+    def bytes_of(self, table: str, *, at_once: bool = False) -> int | None:
+        """What one of the tables and its indexes take; None where the database cannot tell.
+
+        Nor is it told where it is to be told `at_once`, and all there is had to be looked at.
+        """
+        ...
+
+    def estimated_rows(self, table: str) -> int | None:
+        """How many rows a table has about, as it was last looked at; None where nobody has."""
         ...
 
     def is_replica(self) -> bool:

@@ -410,7 +410,8 @@ class PostgreSQL:
         [(used,)] = self.rows(_BYTES_USED, {"tables": list(self.tables.tables)})
         return int(used)
 
-    def bytes_of(self, table: str) -> int | None:
+    def bytes_of(self, table: str, *, at_once: bool = False) -> int | None:
+        del at_once  # it always is
         sql = """
             SELECT (pg_total_relation_size(%(table)s::text::regclass) + coalesce(sum(
                 pg_total_relation_size(inhrelid)
@@ -418,6 +419,11 @@ class PostgreSQL:
         """
         [(used,)] = self.rows(sql, {"table": table})
         return int(used)
+
+    def estimated_rows(self, table: str) -> int | None:
+        sql = "SELECT reltuples::bigint FROM pg_class WHERE oid = %(table)s::text::regclass"
+        [(rows,)] = self.rows(sql, {"table": table})
+        return int(rows) if rows >= 0 else None
 
     def is_replica(self) -> bool:
         [(is_replica,)] = self.rows("SELECT pg_is_in_recovery()", {})
