@@ -20,7 +20,9 @@ GRANTS = (
     "SELECT, UPDATE ON TABLE rollup",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE event_totals, event_counts",
     "SELECT, INSERT ON TABLE operations",
+    # Packs in the default partition are counted there.
     "SELECT ON TABLE archive, archive_batches, archive_restored, events_archive",
+    "SELECT ON TABLE events_archive_default",
     "SELECT, INSERT, DELETE ON TABLE conflicts, inbox",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE metric_samples",
     f"SELECT ON TABLE store_info, {VERSION_TABLE}",

@@ -150,8 +150,8 @@ POSTGRESQL = (
             AND privilege_type = 'SELECT' AND grantee NOT IN ('PUBLIC', current_user)
         LOOP
             EXECUTE format(
-                'GRANT SELECT ON TABLE archive, archive_batches, archive_restored, events_archive'
-                ' TO %I', v_role
+                'GRANT SELECT ON TABLE archive, archive_batches, archive_restored, events_archive,'
+                ' events_archive_default TO %I', v_role
             );
         END LOOP;
     END
