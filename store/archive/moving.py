@@ -153,6 +153,7 @@ class Archiver:
                 time.sleep(PATIENCE)
                 continue
             if moved is None:
+                self._partitions.create(self._upcoming())
                 return
             attempts = 0
             yield moved
@@ -208,6 +209,18 @@ class Archiver:
             {"start": start, "settled": bound.settled, "size": self._size},
         )
         return list(takewhile(bound.takes, map(database.event, rows)))
+
+    def _upcoming(self) -> list[Event]:
+        """The event that is archived next, when its time comes, once some have been."""
+        database, start = self._database, self._archived.position()
+        if not (start and database.is_remote):
+            return []
+        rows = database.rows(
+            f"SELECT {database.event_columns} FROM events"  # noqa: S608 (placeholders)
+            f" WHERE position > {database.bind('start')} ORDER BY position LIMIT 1",
+            {"start": start},
+        )
+        return list(map(database.event, rows))
 
     def _held(
         self, events: Sequence[Event], connection: Connection | None = None

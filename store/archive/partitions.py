@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 
 from store.database import Database
-from store.errors import EventStoreError
+from store.errors import AccessDenied, DatabaseBusy, EventStoreError
 from store.records import Event
 
 _log = logging.getLogger(__name__)
@@ -27,21 +27,28 @@ class Partitions:
         """Have a partition for each month of the events, and of the next two.
 
         Where one cannot be made, that is logged: its events go to the default partition.
+
+        Raises:
+            AccessDenied: this role may not archive.
         """
         if not self._database.is_remote:
             return
         months = {_month(event.recorded_at) for event in events if event.recorded_at}
         for year, month in sorted(_with_next(months) - self._known):
             self._create(year, month)
-            self._known.add((year, month))
 
     def _create(self, year: int, month: int) -> None:
         made = text("SELECT create_archive_partition(:month)")
         try:
             with self._database.archiving(patience=1.0) as connection:
                 connection.execute(made, {"month": datetime(year, month, 1, tzinfo=UTC)})
+        except AccessDenied:
+            raise
         except EventStoreError as error:
             _log.warning("no archive partition for %d-%02d: %s", year, month, error)
+            if isinstance(error, DatabaseBusy):
+                return  # the next batch tries again
+        self._known.add((year, month))
 
 
 def _month(moment: datetime) -> tuple[int, int]:

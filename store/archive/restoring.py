@@ -15,6 +15,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from store.archive.moving import LARGEST_BATCH, PATIENCE, lock_archive, lock_heads
+from store.archive.partitions import Partitions
 from store.archived import Archived, Stretch
 from store.database import Database
 from store.errors import AggregateNotFound
@@ -38,6 +39,7 @@ class Restorer:
     def __init__(self, database: Database, *, by: str) -> None:
         self._database = database
         self._archived = Archived(database)
+        self._partitions = Partitions(database)
         self._by = by
 
     def restored(self) -> Sequence[Restored]:
@@ -122,6 +124,7 @@ class Restorer:
     def _give_some_back(self, aggregate_id: str) -> int:
         database = self._database
         table, held = database.tables.tables["events"], database.tables.tables["archive_restored"]
+        self._partitions.create(self._oldest(aggregate_id))
         with database.archiving(patience=PATIENCE) as connection:
             self._lock(aggregate_id, connection)
             events = self._oldest(aggregate_id, connection)
@@ -139,7 +142,7 @@ class Restorer:
                 self._count(stretch, _sizes(packs), connection)
         return len(events)
 
-    def _oldest(self, aggregate_id: str, connection: Connection) -> list[Event]:
+    def _oldest(self, aggregate_id: str, connection: Connection | None = None) -> list[Event]:
         """The first active events of an aggregate at positions that the archive has got beyond."""
         database, bind = self._database, self._database.bind
         rows = database.rows(
