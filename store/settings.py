@@ -16,7 +16,7 @@ _MOST_SHARDS = 1_000
 _MOST_DIGITS = 15
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _SPAN = re.compile(rf"(\d{{1,9}})({'|'.join(_UNITS)})", re.ASCII)
-_LONGEST = timedelta(days=36_500)
+LONGEST = timedelta(days=36_500)
 _POISON_EVENTS: Mapping[str, Literal["stop", "skip"]] = {"stop": "stop", "skip": "skip"}
 _DEAD_LETTERS: Mapping[str, Literal["hold", "skip"]] = {"hold": "hold", "skip": "skip"}
 
@@ -100,7 +100,7 @@ def span(text: str) -> timedelta | None:
 def _span(environment: Mapping[str, str], name: str, default: str) -> timedelta:
     value = environment.get(name) or default
     found = span(value)
-    if found is None or found > _LONGEST:
+    if found is None or found > LONGEST:
         raise InvalidSetting(f"{name}: {value!r} is no span such as 12h or 7d")
     return found
 

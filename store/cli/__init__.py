@@ -1,6 +1,7 @@
 """The command line: `hindsight`, or `python -m store`."""
 
 from store.cli.append import append
+from store.cli.archive import archive
 from store.cli.bisect import bisect, watch
 from store.cli.blame import blame
 from store.cli.cache import cache
@@ -44,6 +45,7 @@ for command in (
     conflicts,
     outbox,
     projections,
+    archive,
     work,
     open_dashboard,
     demo,

@@ -55,3 +55,13 @@ def shown(text: str) -> str:
 def shortened(text: str, width: int) -> str:
     """`text`, cut where it is longer than `width`."""
     return text if len(text) <= width else f"{text[: max(width, 1) - 1]}…"
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes in its largest unit."""
+    size, units = float(count), ["kB", "MB", "GB", "TB"]
+    if count < 1_000:
+        return f"{count} bytes"
+    while size >= 1_000 and units:
+        size, unit = size / 1_000, units.pop(0)
+    return f"{size:,.{0 if size >= 10 else 1}f} {unit}"

@@ -1,7 +1,7 @@
 """What commands take: ids, moments, JSON, expected versions."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from store import payload
 from store.errors import InvalidEvent
 from store.identifiers import check_text
 from store.records import utc
-from store.settings import span
+from store.settings import LONGEST, span
 from store.versions import ExpectedVersion, any_, exact, none
 
 WHOLE = click.IntRange(0, 2**63 - 1)
@@ -63,6 +63,22 @@ class Since(click.ParamType[datetime]):
             return datetime.now(UTC) - found
         except OverflowError:
             self.fail(f"{value!r} is longer ago than time goes back", param, ctx)
+
+
+class Span(click.ParamType[timedelta]):
+    """How long something is."""
+
+    name = "SPAN"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = span(value)
+        if found is None or found > LONGEST:
+            self.fail(f"{value!r} is no span such as 12h or 90d", param, ctx)
+        return found
 
 
 class Json(click.ParamType[Any]):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -235,3 +236,102 @@ def test_the_role_keeps_read_models_and_makes_none(role: str, postgres_url: str)
         told = "who owns the store can: hindsight migrate --domain"
         with pytest.raises(AccessDenied, match=told):
             service.projections.build_missing()
+
+
+@pytest.fixture
+def archiver(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+    """The store's address for a role that `migrate --archiver-role` has let in."""
+    name = f"archiver_{uuid4().hex}"
+    database = postgres_url.partition("@/")[2].partition("?")[0]
+    postgres_server.execute(f"CREATE ROLE {name} LOGIN")
+    options = ["migrate", "--url", postgres_url, "--archiver-role", name]
+    result = CliRunner().invoke(hindsight, options)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"{name} may append, read and archive\n")
+    yield postgres_url.replace("postgres@", f"{name}@")
+    postgres_server.execute(f"DROP OWNED BY {name} CASCADE", database=database)
+    postgres_server.execute(f"DROP ROLE {name}")
+
+
+def fill_long_ago(url: str) -> None:
+    with Hindsight(url, clock=lambda: datetime(2023, 3, 1, tzinfo=UTC)) as store:
+        for name in "ab":
+            put(store, name, 1, 2, 3)
+
+
+def archive(url: str, *arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(hindsight, ["archive", *arguments, "--url", url])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_archiver_archives_restores_and_works(
+    archiver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_long_ago(archiver)
+    assert archive(archiver, "run", "--domain", "tests.sums:domain").startswith("6 events archived")
+    assert "archived  6 events in 2 packs" in archive(archiver, "status")
+    assert archive(archiver, "restore", "a").startswith("a: 3 events restored")
+    assert archive(archiver, "plan").endswith("moves        nothing\n")
+    assert archive(archiver, "give-back", "a").startswith("a: 3 events archived again")
+    assert archive(archiver, "export", str(tmp_path)).endswith("6 events exported\n")
+    fill_long_ago(archiver)
+    monkeypatch.setattr("store.archive.Archive.is_due", lambda _: True)
+    working = ["work", "--once", "--url", archiver, "--domain", "tests.sums:bare"]
+    result = CliRunner().invoke(hindsight, working)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith("6 events archived\n")
+    with Hindsight(archiver, read_only=True) as store:
+        assert len(list(store.feed())) == 12
+
+
+def test_the_application_archives_nothing_and_reads_what_is_archived(
+    role: str, postgres_url: str, tmp_path: Path
+) -> None:
+    service = postgres_url.replace("postgres@", f"{quote(role)}@")
+    fill_long_ago(service)
+    archive(postgres_url, "run", "--older-than", "9999d", "--keep-active", "2")
+    told = "it takes a role that was let in by: hindsight migrate --archiver-role\n"
+    for refused in (["run"], ["restore", "a"], ["restore", "--all"], ["give-back", "a"]):
+        output = archive(service, *refused, code=2)
+        assert output.startswith("error: permission denied for ")
+        assert output.endswith(told)
+        assert output.count("\n") == 1
+    archive(postgres_url, "run")
+    assert "archived  6 events in 3 packs" in archive(service, "status")
+    assert archive(service, "plan").endswith("moves        nothing\n")
+    assert archive(service, "export", str(tmp_path)).endswith("6 events exported\n")
+    with Hindsight(service) as store:
+        assert [event.position for event in store.feed()] == [1, 2, 3, 4, 5, 6]
+        assert store.load("a").version == 3
+        put(store, "a", 4)
+        assert store.load("a").version == 4
+
+
+@pytest.mark.parametrize("who", ["archiver", "role"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE events SET event_type = 'x'",
+        "UPDATE events_archive SET events = ''",
+        "UPDATE events_archive_2023_03 SET events = ''",
+        "UPDATE events_archive_default SET events = ''",
+        "TRUNCATE events_archive",
+        "DROP TABLE events_archive_2023_03",
+        "ALTER TABLE events_archive DISABLE TRIGGER ALL",
+        "UPDATE archive_restored SET restored_by = 'x'",
+    ],
+)
+def test_nobody_changes_what_is_archived(
+    request: pytest.FixtureRequest, postgres_url: str, who: str, sql: str
+) -> None:
+    found = request.getfixturevalue(who)
+    fill_long_ago(postgres_url)
+    archive(postgres_url, "run")
+    url = found if who == "archiver" else postgres_url.replace("postgres@", f"{quote(found)}@")
+    with (
+        Hindsight(url) as store,
+        pytest.raises(AccessDenied),
+        store.database.archiving(patience=1.0) as connection,
+    ):
+        connection.execute(text(sql))
