@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import select
 
+from store.archive.standing import standing
 from store.database import Database
 from store.errors import AccessDenied, EventStoreError, SchemaError, StatementTimeout
 from store.projections.checkpoints import Checkpoints
@@ -52,10 +53,24 @@ class Following(Struct, frozen=True, kw_only=True):
     drift: int | None
 
 
+class Archiving(Struct, frozen=True, kw_only=True):
+    """How the archive stands: archived events, their bytes, about how many events are active.
+
+    `missing` are partitions; `ran_at` is when all was archived that was to be, None before that.
+    """
+
+    events: int
+    bytes: int
+    active: int
+    missing: int
+    ran_at: datetime | None
+
+
 class Levels(Struct, frozen=True, kw_only=True):
     """How the store stands: bytes, events not yet to be followed, seconds they have been held.
 
-    There is no `backlog`, and are no `projections`, where the database did not tell, or may not.
+    There is no `backlog`, nor `archive`, and are no `projections`, where the database did not tell,
+    or may not.
     """
 
     size: int
@@ -64,6 +79,7 @@ class Levels(Struct, frozen=True, kw_only=True):
     largest: Sequence[tuple[str, int]] = ()
     backlog: Backlog | None = None
     projections: Sequence[Following] | None = None
+    archive: Archiving | None = None
 
 
 class StoreGauges:
@@ -140,6 +156,7 @@ class StoreGauges:
             largest=self._largest(() if before is None else before.largest),
             backlog=self._backlog(None if before is None else before.backlog),
             projections=self._projections(None if before is None else before.projections),
+            archive=self._archive(None if before is None else before.archive),
         )
 
     def _backlog(self, before: Backlog | None) -> Backlog | None:
@@ -175,6 +192,19 @@ class StoreGauges:
             ]
         except (StatementTimeout, AccessDenied, SchemaError):
             return before
+
+    def _archive(self, before: Archiving | None) -> Archiving | None:
+        try:
+            found = standing(self._database, (), at_once=True)
+        except (StatementTimeout, AccessDenied, SchemaError):
+            return before
+        return Archiving(
+            events=found.events,
+            bytes=found.bytes,
+            active=found.active_events,
+            missing=len(found.missing),
+            ran_at=found.ran_at,
+        )
 
     def _largest(self, before: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
         heads = self._database.tables.tables["aggregates"]
@@ -216,6 +246,8 @@ def gauge_families(levels: Levels) -> Iterable[Metric]:
         yield from _backlog_families(levels.backlog)
     if levels.projections is not None:
         yield from _projection_families(levels.projections)
+    if levels.archive is not None:
+        yield from _archive_families(levels.archive)
 
 
 def _backlog_families(backlog: Backlog) -> Iterable[Metric]:
@@ -265,3 +297,28 @@ def _projection_families(projections: Sequence[Following]) -> Iterable[Metric]:
         if each.drift is not None:
             drift.add_metric((each.projection,), each.drift)
     return (events, seconds, failures, drift)
+
+
+def _archive_families(archive: Archiving) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "event_store_archived_events", "Events in the archive.", value=archive.events
+    )
+    yield GaugeMetricFamily(
+        "event_store_archived_bytes", "What they take, packed.", value=archive.bytes
+    )
+    yield GaugeMetricFamily(
+        "event_store_active_rows",
+        "An estimate of how many events are not archived.",
+        value=archive.active,
+    )
+    yield GaugeMetricFamily(
+        "event_store_archive_missing_partitions",
+        "Months that the archive should have a partition for, and has not.",
+        value=archive.missing,
+    )
+    if archive.ran_at is not None:
+        yield GaugeMetricFamily(
+            "event_store_archive_last_run_timestamp_seconds",
+            "When all had been archived that was to be.",
+            value=archive.ran_at.timestamp(),
+        )

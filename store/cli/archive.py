@@ -192,7 +192,7 @@ def restore(*, url: str, aggregate_id: str | None, everything: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All that are held.")
 @store_option()
 def give_back(*, url: str, aggregate_id: str | None, everything: bool) -> None:
-    """Archive again what was restored, and hold the aggregate no longer.
+    """Archive again what was restored, and hold it no longer.
 
     \b
     Examples:
@@ -215,9 +215,10 @@ def give_back(*, url: str, aggregate_id: str | None, everything: bool) -> None:
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @store_option()
 def export(*, url: str, folder: Path) -> None:
-    """Write what is archived to files, one a month, as `import --restore` takes them.
+    """Copy what is archived to files, one a month.
 
-    It stays in the archive. The digests are in SHA256SUMS; the same events give the same files.
+    They are as `import --restore` takes them, with their digests in SHA256SUMS; the same events
+    give the same files.
 
     \b
     Examples:

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from store import Hindsight, NewEvent, any_
-from store.gauges import Backlog, Levels, gauge_families
+from store.gauges import Archiving, Backlog, Levels, gauge_families
 from store.metrics import Metrics
 from store.outbox import Publisher
 from tests.servers import RedisServer
@@ -228,6 +229,7 @@ LEVELS = Levels(
     watermark_age=0.0,
     backlog=Backlog(pending=0, failed=0, oldest=None),
     projections=(),
+    archive=Archiving(events=0, bytes=0, active=0, missing=0, ran_at=datetime.now(UTC)),
 )
 
 
