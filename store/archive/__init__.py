@@ -4,7 +4,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import select, update
@@ -55,9 +55,12 @@ class Archive:
         self.restore = self._restorer.restore
         self.give_back = self._restorer.give_back
 
-    def standing(self, *, at_once: bool = False) -> ArchiveStanding:
-        """How it stands; `at_once`, without sizes that it takes a look at all there is to tell."""
-        return standing(self._database, self.restored(), at_once=at_once)
+    def standing(self, *, at_once: bool = False, most: int | None = None) -> ArchiveStanding:
+        """How it stands; `at_once`, without sizes that it takes a look at all there is to tell.
+
+        Up to `most` restored aggregates are listed, else all.
+        """
+        return standing(self._database, self.restored(most), at_once=at_once)
 
     def plan(self, policy: Policy | None = None) -> ArchivePlan:
         """What archiving would do now; looks at every event that would go."""
@@ -84,11 +87,19 @@ class Archive:
 
     def is_due(self, now: datetime | None = None) -> bool:
         """Whether nobody has archived, to the end, since midnight UTC."""
-        moment = now or datetime.now(UTC)
-        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = _midnight(now or datetime.now(UTC))
         archive = self._database.tables.tables["archive"]
         [(ran_at,)] = self._database.select(select(archive.c.ran_at))
         return ran_at is None or ran_at < midnight
+
+    def is_behind(self, found: ArchiveStanding, now: datetime | None = None) -> bool:
+        """Whether nobody has archived since yesterday, though there are events that are too old."""
+        moment = now or datetime.now(UTC)
+        oldest = found.oldest_active
+        if not self.enabled or oldest is None or moment - oldest <= self.policy.older_than:
+            return False
+        last = max((each for each in (found.ran_at, found.moved_at) if each), default=None)
+        return last is None or last < _midnight(moment) - timedelta(days=1)
 
     def restore_all(self) -> Iterator[tuple[str, int]]:
         """Restore every aggregate, which are then held; each id and how many events came back."""
@@ -103,3 +114,7 @@ class Archive:
         archive = self._database.tables.tables["archive"]
         with self._database.transaction() as connection:
             connection.execute(update(archive).values(ran_at=datetime.now(UTC)))
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

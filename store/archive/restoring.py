@@ -42,11 +42,11 @@ class Restorer:
         self._partitions = Partitions(database)
         self._by = by
 
-    def restored(self) -> Sequence[Restored]:
-        """Those that are held, by id."""
+    def restored(self, most: int | None = None) -> Sequence[Restored]:
+        """Those that are held, by id: the first `most`, else all."""
         table = self._database.tables.tables["archive_restored"]
         query = select(table.c.aggregate_id, table.c.restored_at, table.c.restored_by)
-        found = self._database.select(query.order_by(table.c.aggregate_id))
+        found = self._database.select(query.order_by(table.c.aggregate_id).limit(most))
         return [
             Restored(aggregate_id=row[0], restored_at=row[1], restored_by=row[2]) for row in found
         ]

@@ -42,6 +42,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     store: str
     standing: ArchiveStanding
+    is_behind: bool
     bytes_per_archived_event: float | None
     bytes_per_active_event: float | None
     ratio: float | None
@@ -395,6 +396,7 @@ def _status(store: Hindsight) -> Status:
     return Status(
         store=store.info.name,
         standing=standing,
+        is_behind=store.archive.is_behind(standing),
         bytes_per_archived_event=archived,
         bytes_per_active_event=active,
         ratio=archived / active if archived and active else None,
@@ -418,7 +420,7 @@ def _told(found: Status, policy: Policy) -> Iterator[str]:
     ran = "never" if standing.ran_at is None else f"{_time(standing.ran_at)} UTC"
     yield f"last run  {ran}"
     yield f"policy    {_policy_text(policy)}"
-    yield from _faults(standing)
+    yield from _faults(found)
     if standing.restored:
         yield ""
         columns = Columns("restored, and held", "since (UTC)", "by")
@@ -448,7 +450,10 @@ def _taken(found: Status) -> str:
     return taken
 
 
-def _faults(standing: ArchiveStanding) -> Iterator[str]:
+def _faults(found: Status) -> Iterator[str]:
+    standing = found.standing
+    if found.is_behind:
+        yield "behind    nobody has archived since yesterday, and there are events that are too old"
     if standing.missing:
         months = ", ".join(f"{month:%Y-%m}" for month in standing.missing)
         yield f"missing   partitions of {months}; run: hindsight archive run"

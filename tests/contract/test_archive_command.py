@@ -280,6 +280,15 @@ def test_only_sizes_that_are_known_at_once_are_told_at_once(aged: Hindsight) -> 
 
 
 @pytest.mark.usefixtures("aged")
+def test_the_status_tells_that_nobody_archives(run: Run) -> None:
+    told = "behind nobody has archived since yesterday, and there are events that are too old"
+    assert words(run("status"))[-1] == told
+    assert json.loads(run("status", "--json").stdout)["is_behind"]
+    run("run")
+    assert told not in words(run("status"))
+
+
+@pytest.mark.usefixtures("aged")
 def test_who_was_restored_is_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("run")
     run("restore", "--all")
