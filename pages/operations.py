@@ -1,4 +1,4 @@
-"""Operations: what waits to be published, what could not be, and what to do about it."""
+"""Operations: what waits to be published, what could not be, what to do about it; the archive."""
 
 from dashboard import component
 

@@ -1,8 +1,8 @@
-"""The document of the Operations page: the outbox as it is, and what was done to it by hand."""
+"""The document of the Operations page: the outbox, what was done to it by hand, the archive."""
 
 import getpass
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -11,6 +11,7 @@ from dashboard import resources
 from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress
 from store.application import Hindsight
+from store.archive import Archive
 from store.errors import EventStoreError, NotFound
 from store.outbox.operations import Operations as Acts
 from store.outbox.records import COUNTED, Action, Head, Operation, Record, Standing
@@ -84,6 +85,39 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     counted: int = COUNTED
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """An aggregate that was restored from the archive, and that nothing is archived of."""
+
+    aggregate_id: str
+    restored_at: int
+    restored_by: str
+
+
+class Archived(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is archived and of what time, what it takes beside active events, and who is held.
+
+    Sizes are in bytes, None where the database would have to look at all there is; `active` is an
+    estimate; `older_than` is in µs. `missing` are months, `default` packs.
+    """
+
+    events: int
+    bytes: int
+    size: int | None
+    active: int
+    active_size: int | None
+    earliest: int | None
+    latest: int | None
+    oldest_active: int | None
+    ran_at: int | None
+    older_than: int
+    keep_active: int
+    is_enabled: bool
+    is_behind: bool
+    missing: Sequence[str]
+    default: int
+    held: Sequence[Held]
+
+
 class Operations(msgspec.Struct, frozen=True, kw_only=True):
     """All of it, up to `SHOWN` rows of each kind."""
 
@@ -94,6 +128,7 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     dead: Sequence[Letter]
     heads: Sequence[Line]
     acts: Sequence[Done]
+    archive: Archived
     shown: int = SHOWN
 
 
@@ -107,7 +142,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def operations(params: Mapping[str, str]) -> Operations:
-    """The outbox of the store that is shown.
+    """The outbox and the archive of the store that is shown.
 
     Raises:
         NothingToOperate: the source is no store.
@@ -124,6 +159,7 @@ def operations(params: Mapping[str, str]) -> Operations:
         dead=[_letter(each, held) for each in outbox.failed(limit=SHOWN)],
         heads=[_line(each, now) for each in outbox.heads(limit=SHOWN)],
         acts=[_done(each) for each in outbox.operations(limit=SHOWN)],
+        archive=_archived(store.archive),
     )
 
 
@@ -221,6 +257,35 @@ def _done(operation: Operation) -> Done:
         aggregate_id=operation.aggregate_id,
         version=operation.version,
         reason=operation.reason,
+    )
+
+
+def _archived(archive: Archive) -> Archived:
+    found = archive.standing(at_once=True, most=SHOWN)
+    return Archived(
+        events=found.events,
+        bytes=found.bytes,
+        size=found.size,
+        active=found.active_events,
+        active_size=found.active_size,
+        earliest=_moment(found.earliest),
+        latest=_moment(found.latest),
+        oldest_active=_moment(found.oldest_active),
+        ran_at=_moment(found.ran_at),
+        older_than=archive.policy.older_than // timedelta(microseconds=1),
+        keep_active=archive.policy.keep_active,
+        is_enabled=archive.enabled,
+        is_behind=archive.is_behind(found),
+        missing=[f"{month:%Y-%m}" for month in found.missing],
+        default=found.default,
+        held=[
+            Held(
+                aggregate_id=each.aggregate_id,
+                restored_at=to_microseconds(each.restored_at),
+                restored_by=each.restored_by,
+            )
+            for each in found.restored
+        ],
     )
 
 

@@ -1,5 +1,6 @@
-// The Operations page: what waits to be published, what could not be, and what to do about it.
+// The Operations page: what waits to be published, what could not be, what to do about it; the archive.
 
+import { Archive } from "./archive.js";
 import { Confirmation } from "./confirmation.js";
 import { Latest, load } from "./documents.js";
 import { alertBox, button, h, number, show } from "./dom.js";
@@ -27,8 +28,9 @@ class Operations extends Page {
     this.dead = new Rows({ title: "Dead letters", note: "what could not be published", kind: "dead", columns: this.#deadColumns(), nothing: "Nothing has been given up" });
     this.heads = new Rows({ title: "Head of the line", note: "the record that each aggregate’s later ones wait for", kind: "heads", columns: this.#headColumns(), nothing: "Everything has been published" });
     this.log = new Rows({ title: "Who did what", note: "newest first", kind: "acts", columns: ACTS, nothing: "Nothing has been redriven or skipped" });
+    this.archive = new Archive();
     this.confirmation = new Confirmation({ done: (text) => this.#told(text) });
-    this.content = h("div", { class: "monitored" }, this.figures.element, this.dead.element, this.heads.element, this.log.element);
+    this.content = h("div", { class: "monitored" }, this.archive.warnings, this.figures.element, this.dead.element, this.heads.element, this.log.element, this.archive.element);
     this.content.hidden = true;
     show(this.main, h("div", { class: "state" }, this.fresh, this.done, this.problem), this.content, this.confirmation.element);
     document.addEventListener("visibilitychange", () => this.#live && this.isShown() && !document.hidden && this.#ask());
@@ -48,7 +50,7 @@ class Operations extends Page {
   }
 
   redraw() {
-    for (const rows of [this.dead, this.heads, this.log]) rows.redraw();
+    for (const part of [this.dead, this.heads, this.log, this.archive]) part.redraw();
     this.#tick();
   }
 
@@ -81,6 +83,7 @@ class Operations extends Page {
     this.dead.update(found.dead, now);
     this.heads.update(found.heads, now);
     this.log.update(found.acts, now);
+    this.archive.update(found, now);
     this.dead.note(first(found, found.dead, "what could not be published", "; hindsight outbox failed lists more"));
     this.heads.note(first(found, found.heads, "the record that each aggregate’s later ones wait for"));
     this.#tick();
@@ -110,7 +113,7 @@ class Operations extends Page {
     const text = this.failed ? `This picture is ${span(Math.max(now - found.now, 0))} old.` : freshness(found, this.#live);
     if (this.fresh.textContent !== text) show(this.fresh, text);
     this.fresh.classList.toggle("old", this.failed || !this.#live);
-    for (const rows of [this.dead, this.heads, this.log]) rows.tick(now);
+    for (const part of [this.dead, this.heads, this.log, this.archive]) part.tick(now);
     for (const when of this.heads.body.querySelectorAll("[data-until]")) {
       const left = Math.max(Number(when.dataset.until) - now, 0);
       const words = left ? `${when.dataset.words} ${span(Math.ceil(left / 1e6) * 1e6)}` : when.dataset.over;
@@ -197,6 +200,6 @@ function figures({ status }) {
 const first = ({ shown }, rows, what, rest = "") => (rows.length < shown ? what : `${what}: the first ${number(shown)} by aggregate${rest}`);
 
 function freshness({ name, can_operate: can }, live) {
-  const what = live ? `The outbox of ${name}, as it is now.` : `The outbox of ${name}, not live.`;
+  const what = live ? `Outbox and archive of ${name}, as they are now.` : `Outbox and archive of ${name}, not live.`;
   return can ? what : `${what} To redrive or skip, open the dashboard with --operate, or use hindsight outbox.`;
 }

@@ -1,6 +1,7 @@
 """The Operations page: what waits, what was given up, and what its user does about it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from store import Hindsight, NewEvent, any_
 from store.outbox import ATTEMPTS, Relay
 from store.outbox.operations import Operations
+from tests.archiving import keeping
 from tests.browser.conftest import Serve
 from tests.browser.test_app_shell import OVERFLOWING, WCAG
 from tests.published import Recording
@@ -160,6 +162,69 @@ def test_an_empty_store_has_nothing_to_operate(page: Page, serve: Serve, sqlite_
     expect(row(page, "Head of the line", "order-1")).to_be_visible()
 
 
+@pytest.fixture
+def archive(store_url: str) -> str:
+    """Ten old events of `order-1` and `order-2`, of which eight were archived; one is held."""
+    with Hindsight(store_url, clock=lambda: datetime(2023, 1, 31, tzinfo=UTC)) as store:
+        for _ in range(5):
+            put(store, "order-1", "Made")
+            put(store, "order-2", "Made")
+        list(store.archive.run(keeping(2)))
+        store.archive.restore("order-2")
+    return store_url
+
+
+def archived(page: Page) -> Locator:
+    return page.get_by_role("region", name="Archive")
+
+
+def archived_figure(page: Page, name: str) -> Locator:
+    return archived(page).locator(".figures > div").filter(has=page.get_by_text(name, exact=True))
+
+
+def test_an_empty_archive_is_one_line(page: Page, serve: Serve, sqlite_url: str) -> None:
+    page.goto(f"{serve(sqlite_url)}/operations")
+    quiet = "Nothing is archived. Workers archive what is older than 730 d, or beyond the newest"
+    expect(archived(page)).to_contain_text(quiet)
+    expect(archived(page).locator(".figures")).to_be_hidden()
+    expect(table(page, "Restored")).to_be_hidden()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_it_shows_how_much_is_archived_and_who_is_held(
+    page: Page, serve: Serve, archive: str
+) -> None:
+    page.goto(f"{serve(archive)}/operations")
+    expect(archived_figure(page, "Archived")).to_contain_text("42023-01-31 to 2023-01-31")
+    expect(archived_figure(page, "Active")).to_contain_text("~6the oldest 3 y ago")
+    expect(archived_figure(page, "Last run")).to_contain_text(" ago")
+    expect(archived(page)).to_contain_text("older than 730 d, or beyond the newest 10,000,000")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    row(page, "Restored", "order-2").get_by_role("link").click()
+    expect(page).to_have_url(f"{serve(archive)}/timeline?aggregate=order-2")
+    page.go_back()
+    with Hindsight(archive) as store:
+        store.archive.give_back("order-2")
+    expect(table(page, "Restored")).to_be_hidden()
+    expect(archived_figure(page, "Restored")).to_contain_text("none is held")
+
+
+def test_it_warns_where_nobody_archives(page: Page, serve: Serve, postgres_url: str) -> None:
+    with Hindsight(postgres_url, clock=lambda: datetime(2023, 1, 31, tzinfo=UTC)) as store:
+        put(store, "order-1", "Made", "Paid")
+        list(store.archive.run(keeping(1)))
+        with store.database.transaction() as connection:
+            connection.exec_driver_sql("DROP TABLE events_archive_2023_02")
+            connection.exec_driver_sql("UPDATE archive SET ran_at = '2026-01-05'")
+            connection.exec_driver_sql("UPDATE archive_batches SET archived_at = '2026-01-05'")
+    page.goto(f"{serve(postgres_url)}/operations")
+    expect(page.get_by_role("alert")).to_have_count(2)
+    missing, behind = page.get_by_role("alert").all_inner_texts()
+    assert missing.startswith("The archive has no partition for 2023-02: hindsight archive run")
+    told = "Nobody has archived since 2026-01-05, though the oldest active event was recorded 3 y"
+    assert behind.startswith(told)
+
+
 def test_an_event_file_says_that_it_has_no_outbox(page: Page, serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(b"")
@@ -170,12 +235,17 @@ def test_an_event_file_says_that_it_has_no_outbox(page: Page, serve: Serve, tmp_
 def test_it_fits_and_everybody_can_use_it(
     new_context: NewContext, serve: Serve, stuck: str
 ) -> None:
+    with Hindsight(stuck, clock=lambda: datetime(2023, 1, 31, tzinfo=UTC)) as store:
+        put(store, "order-9", "Made", "Paid")
+        list(store.archive.run(keeping(1)))
+        store.archive.restore("order-1")
     address = f"{serve(stuck, operate=True)}/operations"
     for theme, width in product(("light", "dark"), (1440, 800)):
         page = new_context(color_scheme=theme, width=width).new_page()
         page.goto(address)
         expect(row(page, "Dead letters", "order-1")).to_be_visible()
         main = page.get_by_role("main", name="Operations")
+        expect(row(page, "Restored", "order-1")).to_be_visible()
         assert main.evaluate(OVERFLOWING) == []
         row(page, "Dead letters", "order-1").get_by_role("button", name="Skip").click()
         expect(page.get_by_role("dialog")).to_be_visible()

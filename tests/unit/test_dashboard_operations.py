@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from store import Hindsight, NewEvent, any_
 from store.domain import Domains
 from store.outbox import ATTEMPTS, Relay
 from store.sources.ndjson import NdjsonSource
+from tests.archiving import keeping
 from tests.published import Recording
 
 Open = Callable[..., TestClient]
@@ -157,3 +159,89 @@ def test_an_event_file_has_no_outbox(tmp_path: Path) -> None:
         client = TestClient(Starlette(routes=routes.routes()))
         answer = client.get("/documents/operations")
     assert (answer.status_code, answer.json()["kind"]) == (404, "NothingToOperate")
+
+
+def archived(url: str, *, newest: int = 2, restored: str | None = None) -> None:
+    """Ten events of `a` and `b` of early 2023, of which all but the newest are archived."""
+    with Hindsight(url, clock=lambda: datetime(2023, 1, 31, tzinfo=UTC)) as store:
+        for _ in range(5):
+            for name in "ab":
+                store.append("thing", name, [NewEvent("Made", {})], expected=any_())
+        list(store.archive.run(keeping(newest)))
+        if restored is not None:
+            store.archive.restore(restored)
+
+
+def test_nothing_may_be_archived(opened: Open) -> None:
+    found = document(opened())["archive"]
+    assert (found["events"], found["earliest"], found["ran_at"], found["held"]) == (
+        *(0, None, None),
+        [],
+    )
+    assert (found["older_than"], found["keep_active"]) == (730 * 86_400_000_000, 10_000_000)
+    assert (found["is_enabled"], found["is_behind"]) == (True, False)
+
+
+def test_it_tells_how_much_of_what_is_archived(opened: Open, store_url: str) -> None:
+    archived(store_url, restored="b")
+    found = document(opened())["archive"]
+    moment = 1_675_123_200_000_000
+    assert (found["events"], found["active"]) == (4, 6)
+    assert [found[name] for name in ("earliest", "latest", "oldest_active")] == [moment] * 3
+    assert found["bytes"] > 0
+    assert (found["size"] is None) == store_url.startswith("sqlite")
+    [held] = found["held"]
+    assert held["aggregate_id"] == "b"
+    assert moment < held["restored_at"] <= document(opened())["now"]
+    assert (found["missing"], found["default"]) == ([], 0)
+
+
+def test_only_so_many_that_are_held_are_listed(
+    opened: Open, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived(store_url)
+    with Hindsight(store_url) as store:
+        assert len(list(store.archive.restore_all())) == 2
+    monkeypatch.setattr("dashboard.documents.operations.SHOWN", 1)
+    [held] = document(opened())["archive"]["held"]
+    assert held["aggregate_id"] == "a"
+
+
+def ran(url: str, at: datetime | None) -> None:
+    """As if all had been archived then, and the last batch long before."""
+    with Hindsight(url) as store, store.database.transaction() as connection:
+        tables = store.database.tables.tables
+        connection.execute(tables["archive"].update().values(ran_at=at))
+        moved = datetime(2023, 2, 1, tzinfo=UTC)
+        connection.execute(tables["archive_batches"].update().values(archived_at=moved))
+
+
+@pytest.mark.parametrize(("days", "is_behind"), [(0, False), (1, False), (3, True), (None, True)])
+def test_it_tells_that_nobody_archives(
+    opened: Open,
+    store_url: str,
+    days: int | None,
+    is_behind: bool,  # noqa: FBT001 (what is expected)
+) -> None:
+    archived(store_url)
+    ran(store_url, None if days is None else datetime.now(UTC) - timedelta(days=days))
+    assert document(opened())["archive"]["is_behind"] is is_behind
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("EVENT_STORE_ARCHIVE", "off"), ("EVENT_STORE_ARCHIVE_AFTER", "36500d")]
+)
+def test_who_is_to_archive_nothing_is_not_behind(
+    opened: Open, store_url: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    archived(store_url)
+    ran(store_url, None)
+    monkeypatch.setenv(name, value)
+    assert not document(opened())["archive"]["is_behind"]
+
+
+def test_who_is_still_at_it_is_not_behind(opened: Open, store_url: str) -> None:
+    archived(store_url)
+    with Hindsight(store_url) as store, store.database.transaction() as connection:
+        connection.execute(store.database.tables.tables["archive"].update().values(ran_at=None))
+    assert not document(opened())["archive"]["is_behind"]
