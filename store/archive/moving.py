@@ -74,13 +74,18 @@ class Moved(Struct, frozen=True, kw_only=True):
 
 
 class _Batch(NamedTuple):
-    """What is to be moved of the events behind `start` and up to `end`."""
+    """The events `chosen` behind `start`, of which those `moving` are not of somebody `held`."""
 
     start: int
-    end: int
+    chosen: Sequence[Event]
+    held: frozenset[str]
     moving: Sequence[Event]
     packs: Sequence[Pack]
     dictionary: bytes
+
+    @property
+    def end(self) -> int:
+        return self.chosen[-1].position
 
     @property
     def bytes(self) -> int:
@@ -176,8 +181,8 @@ class Archiver:
             if self._archived.position(connection) != batch.start:
                 raise ArchiveBusy  # it has just been somebody else's turn
             lock_heads(self._database, connection, [each.aggregate_id for each in batch.packs])
-            if self._held(batch.moving, connection):
-                raise ArchiveBusy
+            if self._held(batch.chosen, connection) != batch.held:
+                raise ArchiveBusy  # somebody has been restored, or given back, meanwhile
             self._move(connection, batch)
         return Moved(
             events=len(batch.moving),
@@ -196,7 +201,7 @@ class Archiver:
         found = runs(moving)
         dictionary = dictionary_for(found)
         packs = [checked(run, pack(run, dictionary), dictionary) for run in found]
-        return _Batch(start, chosen[-1].position, moving, packs, dictionary)
+        return _Batch(start, chosen, held, moving, packs, dictionary)
 
     def _chosen(self, start: int, bound: Bound) -> list[Event]:
         database = self._database
@@ -243,8 +248,9 @@ class Archiver:
             told = f"{removed} of {len(moving)} events were there"
             raise EventStoreError(f"nothing is archived behind position {batch.start}: {told}")
         self._database.insert_packs(connection, batch.packs)
-        occurred = [event.occurred_at for event in moving] or [datetime.now(UTC)]
-        recorded = [event.recorded_at for event in moving if event.recorded_at] or occurred
+        # What is held may be given back to this batch, and is to be looked for in it then.
+        occurred = [event.occurred_at for event in batch.chosen]
+        recorded = [event.recorded_at for event in batch.chosen if event.recorded_at]
         connection.execute(
             insert(batches).values(
                 first_position=batch.start + 1,
@@ -257,7 +263,7 @@ class Archiver:
                 earliest_recorded_at=min(recorded),
                 latest_recorded_at=max(recorded),
                 dictionary=compressed(batch.dictionary),
-                correlations=correlations(moving),
+                correlations=correlations(batch.chosen),
                 archived_at=datetime.now(UTC),
                 archived_by=self._by,
             )

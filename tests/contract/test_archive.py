@@ -12,11 +12,23 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from store import Append, Event, Hindsight, NewEvent, any_, exact, migrate, none
+from store import (
+    Append,
+    Context,
+    Event,
+    FeedFilter,
+    Hindsight,
+    NewEvent,
+    any_,
+    exact,
+    migrate,
+    none,
+)
 from store.application import migrate_down
-from store.archive import Policy
+from store.archive import Archiver, Policy
 from store.errors import (
     AggregateNotFound,
+    ArchiveBusy,
     DuplicateEventId,
     PartialDuplicate,
     SchemaError,
@@ -350,6 +362,40 @@ def test_what_is_restored_is_held_until_it_is_given_back(aged: Hindsight) -> Non
     assert (active(aged), aged.archive.restored()) == (0, [])
     check_histories(aged, before)
     assert aged.archive.standing().events == 61
+
+
+@pytest.mark.parametrize("batch", [1, 3, 60])
+def test_who_was_held_all_the_time_is_archived_and_found(aged: Hindsight, batch: int) -> None:
+    fill(aged)
+    note = Context(correlation_id="c-1")
+    aged.append("total", "a1", [NewEvent("Added", {"number": 1})], expected=any_(), context=note)
+    before = list(aged.feed())
+    assert aged.archive.restore("a1") == 0
+    archive_all_but(aged, 0, batch=batch)
+    assert aged.archive.give_back("a1") == 16
+    assert active(aged) == 0
+    check_histories(aged, before)
+    assert list(aged.feed(where=FeedFilter(correlation_id="c-1"))) == before[-1:]
+
+
+@pytest.mark.parametrize("meanwhile", ["restore", "give_back"])
+def test_nothing_moves_where_somebody_is_held_or_given_back_meanwhile(
+    aged: Hindsight, meanwhile: str
+) -> None:
+    before = fill(aged)
+    if meanwhile == "give_back":
+        aged.archive.restore("a1")
+    moving = Archiver(
+        aged.database,
+        settled=lambda: aged.watermark().position,
+        prepare=lambda _: getattr(aged.archive, meanwhile)("a1"),
+    )
+    with pytest.raises(ArchiveBusy):
+        moving.once(moving.bound(keeping(0)))
+    assert active(aged) == 60
+    archive_all_but(aged, 0)
+    assert active(aged) == (15 if meanwhile == "restore" else 0)
+    check_histories(aged, before)
 
 
 def test_a_long_history_comes_back_in_parts(
