@@ -65,7 +65,7 @@ def run(folder: Path, *command: str, **exported: str) -> subprocess.CompletedPro
     return subprocess.run(
         command,
         cwd=folder,
-        env={"PATH": path, "HOME": str(folder), **exported},
+        env={"PATH": path, "HOME": str(folder), "PYTHONPATH": str(ROOT), **exported},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -250,6 +250,35 @@ def test_snapshots_do_what_the_page_says(tmp_path: Path) -> None:
         done = run(tmp_path, *shlex.split(each.line), **each.exported)
         assert done.stdout == each.printed
         assert done.returncode == (1 if each.printed.startswith("drift: ") else 0), done.stdout
+
+
+# What takes how much, and when the page was written.
+_VARYING = re.compile(
+    r"[\d.]+ kB|saves \d+%|event \d\.\d+|(?:(?<=oldest recorded )|(?<=last run  ))[\d: -]+"
+)
+
+
+@pytest.mark.slow
+def test_old_events_are_archived_as_the_page_says(tmp_path: Path) -> None:
+    text = page("archive.md")
+    [(name, content)] = _FILE.findall(text)
+    (tmp_path / name).write_text(content)
+    typed = commands(text)
+    assert len(typed) == 9
+    for each in typed:
+        done = run(tmp_path, *shlex.split(each.line), **each.exported)
+        assert (done.returncode, varying(done.stdout)) == (0, varying(each.printed))
+    copy = {"EVENT_STORE_URL": "sqlite:///copy.db"}
+    assert run(tmp_path, "hindsight", "migrate", **copy).returncode == 0
+    for month in sorted(tmp_path.glob("copies/*.gz")):
+        command = ("hindsight", "import", "--restore", str(month))
+        assert ": 150 imported, " in run(tmp_path, *command, **copy).stdout
+    checked = run(tmp_path / "copies", "sha256sum", "-c", "SHA256SUMS")
+    assert checked.stdout.count(": OK") == 12
+
+
+def varying(printed: str) -> str:
+    return _VARYING.sub("…", printed)
 
 
 def test_the_tests_of_the_page_pass_and_can_fail(shop: Path) -> None:
