@@ -159,7 +159,9 @@ def test_the_policy_is_the_environment_s(run: Run, monkeypatch: pytest.MonkeyPat
 
 def test_old_events_are_archived_and_read_all_the_same(run: Run, aged: Hindsight) -> None:
     before = list(aged.feed())
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     [line] = words(run("run"))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert line.startswith("8 events archived in 1 batch, up to position 8: ")
     assert line.endswith(" bytes packed")
     assert active(aged) == 2
@@ -207,7 +209,9 @@ def test_told_twice_to_stop_it_does_so_at_once(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(_Tally, "note", interrupt)
-    run("run", code=130)
+    result = run("run", code=130)
+    assert result.stdout == ""
+    assert "stopped" not in result.stderr
 
 
 def test_one_at_a_time_archives(postgres_url: str) -> None:

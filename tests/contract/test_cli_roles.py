@@ -286,7 +286,7 @@ def test_the_archiver_archives_restores_and_works(
 
 
 def test_the_application_archives_nothing_and_reads_what_is_archived(
-    role: str, postgres_url: str, tmp_path: Path
+    role: str, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = postgres_url.replace("postgres@", f"{quote(role)}@")
     fill_long_ago(service)
@@ -297,6 +297,8 @@ def test_the_application_archives_nothing_and_reads_what_is_archived(
         assert output.startswith("error: permission denied for ")
         assert output.endswith(told)
         assert output.count("\n") == 1
+    assert caplog.messages == []
+    assert "archived  4 events in 2 packs" in archive(service, "status")
     archive(postgres_url, "run")
     assert "archived  6 events in 3 packs" in archive(service, "status")
     assert archive(service, "plan").endswith("moves        nothing\n")
