@@ -398,6 +398,22 @@ def test_nothing_moves_where_somebody_is_held_or_given_back_meanwhile(
     check_histories(aged, before)
 
 
+def test_what_was_held_back_is_found_once_it_is_given_back(aged: Hindsight) -> None:
+    for number in range(30):
+        correlation = Context(correlation_id=f"c{number % 3}")
+        event = NewEvent("Added", {"number": 1})
+        aged.append("total", f"a{number % 3}", [event], expected=any_(), context=correlation)
+    archive_all_but(aged, 20)
+    aged.archive.restore("a1")
+    archive_all_but(aged, 0)
+    before = list(aged.feed())
+    aged.archive.give_back("a1")
+    assert active(aged) == 0
+    check_histories(aged, before)
+    own = [event for event in before if event.aggregate_id == "a1"]
+    assert list(aged.feed(where=FeedFilter(correlation_id="c1"))) == own
+
+
 def test_a_long_history_comes_back_in_parts(
     aged: Hindsight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
