@@ -8,7 +8,7 @@ table alone. Neither bound ever goes down: an event that is missed where it was 
 below the bound that is read after that.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,8 @@ _DICTIONARIES = 256
 """Kept at hand, of up to 32 kB each."""
 PACKS = 32
 """Read in one query."""
+_LOOKS = 3
+"""For events that are being moved: they are found at the second, unless they are moved twice."""
 LAST = 2**63 - 1
 """A version that no event has."""
 
@@ -228,26 +230,52 @@ class Archived:
     def at(
         self, keys: Iterable[tuple[str, int]], connection: Connection
     ) -> dict[tuple[str, int], Event]:
-        """The archived events of those aggregates and versions."""
+        """The events of those aggregates and versions that are archived, or have come back."""
         wanted: dict[str, set[int]] = {}
         for aggregate_id, version in keys:
             wanted.setdefault(aggregate_id, set()).add(version)
-        return {
-            (aggregate_id, event.version): event
-            for aggregate_id, versions in wanted.items()
-            for event in self.events(
-                aggregate_id, connection, first=min(versions), last=max(versions)
-            )
-            if event.version in versions
-        }
+        found: dict[tuple[str, int], Event] = {}
+        for aggregate_id, versions in wanted.items():
+            stored = self.events(aggregate_id, connection, first=min(versions), last=max(versions))
+            own = {event.version: event for event in stored if event.version in versions}
+            for event in self._active(aggregate_id, "version", versions - own.keys(), connection):
+                own[event.version] = event
+            found |= {(aggregate_id, version): event for version, event in own.items()}
+        return found
 
     def known(
         self, aggregate_id: str, event_ids: Iterable[UUID], connection: Connection
     ) -> dict[UUID, Event]:
-        """Those of the events that are archived."""
-        wanted = set(event_ids)
-        found = self.events(aggregate_id, connection)
-        return {event.event_id: event for event in found if event.event_id in wanted}
+        """The events, which are archived, or come back.
+
+        In a transaction whose statements each read what is committed by then they may be moved
+        between two of them, so these are repeated.
+        """
+        wanted, found = set(event_ids), dict[UUID, Event]()
+        for _ in range(_LOOKS):
+            stored = self.events(aggregate_id, connection)
+            found |= {event.event_id: event for event in stored if event.event_id in wanted}
+            missing = wanted - found.keys()
+            for event in self._active(aggregate_id, "event_id", missing, connection):
+                found[event.event_id] = event
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _active(
+        self, aggregate_id: str, column: str, values: Collection[Any], connection: Connection
+    ) -> list[Event]:
+        """The active events of an aggregate that have one of the values in a column."""
+        database = self._database
+        if not values:
+            return []
+        rows = database.rows(
+            f"SELECT {database.event_columns} FROM events"  # noqa: S608 (placeholders)
+            f" WHERE aggregate_id = {database.bind('id')} AND {database.among(column, 'values')}",
+            {"id": aggregate_id, "values": database.listed(list(values))},
+            connection,
+        )
+        return list(map(database.event, rows))
 
     def following(self, position: int, connection: Connection) -> Stretch | None:
         """The first batch that goes beyond a position."""

@@ -118,8 +118,8 @@ class Database(Protocol):
         """SQL for whether a column is one of a parameter that `listed` made."""
         ...
 
-    def listed(self, values: Sequence[str] | Sequence[int]) -> Any:
-        """Texts or numbers as one parameter."""
+    def listed(self, values: Sequence[str] | Sequence[int] | Sequence[UUID]) -> Any:
+        """Texts, numbers or event ids as one parameter."""
         ...
 
     def insert_packs(self, connection: Connection, packs: Sequence[Pack]) -> None:

@@ -133,7 +133,11 @@ _FACTS = b"""
     )
     FROM (VALUES (1)) AS one LEFT JOIN aggregates a ON a.aggregate_id = $1::text
 """
-_ARCHIVED = b"""
+# Both in one statement, as events may come back from the archive meanwhile.
+_KNOWN_ANYWHERE = b"""
+    SELECT k.event_id FROM events k
+    WHERE k.aggregate_id = $1::text AND k.event_id = ANY ($2::uuid[])
+    UNION ALL
     SELECT k.id FROM events_archive, unnest(event_ids) AS k (id)
     WHERE aggregate_id = $1::text AND event_ids && $2::uuid[] AND k.id = ANY ($2::uuid[])
 """
@@ -225,7 +229,7 @@ def _obstacle(cursor: Cursor, append: EncodedAppend) -> Refused | None:
     asked = (append.aggregate_id, ids)
     [(actual_type, version, archived, known)] = cursor.execute(_FACTS, asked).fetchall()
     if archived:
-        known = [*known, *(row[0] for row in cursor.execute(_ARCHIVED, asked).fetchall())]
+        known = [row[0] for row in cursor.execute(_KNOWN_ANYWHERE, asked).fetchall()]
     fits = actual_type in {None, append.aggregate_type} and append.expected in {None, version}
     if fits and not known:
         return None

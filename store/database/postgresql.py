@@ -266,7 +266,7 @@ class PostgreSQL:
     def among(self, column: str, name: str) -> str:
         return f"{column} = ANY (%({name})s)"
 
-    def listed(self, values: Sequence[str] | Sequence[int]) -> Any:
+    def listed(self, values: Sequence[str] | Sequence[int] | Sequence[UUID]) -> Any:
         return list(values)
 
     @contextmanager

@@ -225,7 +225,7 @@ class SQLite:
     def among(self, column: str, name: str) -> str:
         return f"{column} IN (SELECT value FROM json_each(:{name}))"  # noqa: S608 (placeholders)
 
-    def listed(self, values: Sequence[str] | Sequence[int]) -> Any:
+    def listed(self, values: Sequence[str] | Sequence[int] | Sequence[UUID]) -> Any:
         return json.encode(values).decode()
 
     @contextmanager
@@ -437,14 +437,13 @@ class SQLite:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        with self.connect() as connection, _translated():
-            driver = _own_driver(connection)
-            driver.execute("BEGIN")
-            try:
-                connection.begin()
-                yield connection
-            finally:
-                driver.rollback()
+        with (
+            self.connect() as connection,
+            _translated(),
+            _unchanging(_own_driver(connection)),
+        ):
+            connection.begin()
+            yield connection
 
     def close(self) -> None:
         self._commits.close()
@@ -625,6 +624,16 @@ def _immediate(driver: sqlite3.Connection) -> Iterator[None]:
     _patiently(driver.commit)
 
 
+@contextmanager
+def _unchanging(driver: sqlite3.Connection) -> Iterator[None]:
+    """What was committed when it is first read is read all through."""
+    driver.execute("BEGIN")
+    try:
+        yield
+    finally:
+        driver.rollback()
+
+
 def _patiently(action: Callable[[], T]) -> T:
     """Repeat `action` while another connection holds the lock.
 
@@ -695,7 +704,8 @@ def _insert_alone(
                 return _insert_one(driver, batch[0], clock, publish=publish)
             return _insert(driver, batch, clock, order, publish=publish)
     except sqlite3.IntegrityError:
-        refused = _refused(driver, batch)
+        with _unchanging(driver):
+            refused = _refused(driver, batch)
         if not any(refused.known):
             raise
         return refused
