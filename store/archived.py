@@ -25,6 +25,7 @@ from store.records import Event, FeedFilter, OutlineRow
 
 _DICTIONARIES = 256
 """Kept at hand, of up to 32 kB each."""
+_ZLIB_HEADER = 6
 PACKS = 32
 """Read in one query."""
 _LOOKS = 3
@@ -63,7 +64,7 @@ class Archived:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._dictionaries: LRU[int, bytes] = LRU(_DICTIONARIES)
+        self._dictionaries: LRU[tuple[int, bytes], bytes] = LRU(_DICTIONARIES)
         bind = database.bind
         self._through = f"SELECT archived_through FROM aggregates WHERE aggregate_id = {bind('id')}"  # noqa: S608 (placeholders)
         sql = f"""
@@ -105,7 +106,7 @@ class Archived:
         while first <= last and is_storable(aggregate_id):
             found = self._packs(aggregate_id, connection, first, last, backward=backward)
             for packed, batch in found:
-                yield Unpacked(packed, self.dictionary(batch, connection))
+                yield self.unpacked(packed, batch, connection)
             if len(found) < PACKS:
                 return
             end = found[-1][0]
@@ -117,7 +118,7 @@ class Archived:
         found = self._packs(aggregate_id, None, first, last)
         if len(found) == PACKS:
             return None
-        return [Unpacked(packed, self.dictionary(batch)) for packed, batch in found]
+        return [self.unpacked(packed, batch) for packed, batch in found]
 
     def _packs(
         self,
@@ -188,13 +189,23 @@ class Archived:
         """  # noqa: S608 (placeholders)
         return [(database.pack(row), row[-1]) for row in database.rows(sql, bounds, connection)]
 
-    def unpacked(self, packed: Pack, batch: int | None, connection: Connection) -> Unpacked:
+    def unpacked(
+        self, packed: Pack, batch: int | None, connection: Connection | None = None
+    ) -> Unpacked:
         """What is in a pack of a batch.
 
         Raises:
             PackDamaged: it cannot be read.
         """
-        return Unpacked(packed, self.dictionary(batch, connection))
+        if batch is None:
+            return Unpacked(packed, b"")  # there is no dictionary any more, and zlib says so
+        # It begins with what tells the dictionary: behind a restored backup the same batch may have
+        # another one.
+        key = batch, packed.events[:_ZLIB_HEADER]
+        dictionary = self._dictionaries.get(key)
+        if dictionary is None:
+            dictionary = self._dictionaries[key] = self.dictionary(batch, connection)
+        return Unpacked(packed, dictionary)
 
     def events(
         self,
@@ -348,21 +359,16 @@ class Archived:
         )
         found: list[Event] = []
         for row in rows:
-            found += Unpacked(database.pack(row), self.dictionary(row[-1], connection)).events()
+            found += self.unpacked(database.pack(row), row[-1], connection).events()
         return found
 
-    def dictionary(self, batch: int | None, connection: Connection | None = None) -> bytes:
+    def dictionary(self, batch: int, connection: Connection | None = None) -> bytes:
         """What the packs of a batch, which its last position names, were compressed by."""
-        if batch is None:
-            return b""  # there is none any more, and zlib says so
-        kept = self._dictionaries.get(batch)
-        if kept is None:
-            database = self._database
-            [(packed,)] = database.rows(
-                "SELECT dictionary FROM archive_batches"  # noqa: S608 (placeholders)
-                f" WHERE last_position = {database.bind('batch')}",
-                {"batch": batch},
-                connection,
-            )
-            kept = self._dictionaries[batch] = expanded(bytes(packed))
-        return kept
+        database = self._database
+        [(packed,)] = database.rows(
+            "SELECT dictionary FROM archive_batches"  # noqa: S608 (placeholders)
+            f" WHERE last_position = {database.bind('batch')}",
+            {"batch": batch},
+            connection,
+        )
+        return expanded(bytes(packed))
