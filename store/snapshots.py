@@ -272,10 +272,11 @@ class Snapshots:
 
         Raises:
             SnapshotRefused: it would not come back from JSON as it is.
+            SnapshotAhead: there is no such event any more.
         """
         encoded = _encoded(aggregate, aggregate_id, version, state)
         fingerprint = aggregate.fingerprint
-        bind, now = self._database.bind, datetime.now(UTC)
+        now = datetime.now(UTC)
         named = {"id": aggregate_id, "version": version, "fingerprint": fingerprint}
         parameters = named | {
             "upcasters": aggregate.upcasting.fingerprint,
@@ -284,42 +285,49 @@ class Snapshots:
                 aggregate_id=aggregate_id, version=version, fingerprint=fingerprint, state=encoded
             ),
             "now": self._database.value(now),
-            "archived": self._archived_digest(aggregate_id, version),
+            "archived": None,
         }
+        if not self._insert(parameters):
+            parameters["archived"] = self._archived_digest(aggregate_id, version)
+            if not self._insert(parameters):
+                raise self._ahead(aggregate_id, version)
+        self._note(aggregate)
+
+    def _insert(self, parameters: dict[str, Any]) -> bool:
+        """Whether the last event in it is active, or its digest is given; else nothing is kept."""
+        bind = self._database.bind
         sql = f"""
             INSERT INTO snapshots (
                 aggregate_id, version, fingerprint, upcasters, state, digest, event_digest, taken_at
-            ) VALUES (
-                {bind("id")}, {bind("version")}, {bind("fingerprint")}, {bind("upcasters")},
-                {bind("state")}, {bind("digest")},
-                coalesce({bind("archived")}, (
+            )
+            SELECT {bind("id")}, {bind("version")}, {bind("fingerprint")}, {bind("upcasters")},
+                {bind("state")}, {bind("digest")}, last.digest, {bind("now")}
+            FROM (
+                SELECT coalesce({bind("archived")}, (
                     SELECT digest FROM events
                     WHERE aggregate_id = {bind("id")} AND version = {bind("version")}
-                )),
-                {bind("now")}
-            ) ON CONFLICT (aggregate_id, version, fingerprint) DO UPDATE SET
+                )) AS digest
+            ) AS last WHERE last.digest IS NOT NULL
+            ON CONFLICT (aggregate_id, version, fingerprint) DO UPDATE SET
                 upcasters = excluded.upcasters, state = excluded.state, digest = excluded.digest,
                 event_digest = excluded.event_digest, taken_at = excluded.taken_at
             RETURNING version
         """  # noqa: S608 (placeholders)
+        older = f"""
+            DELETE FROM snapshots WHERE aggregate_id = {bind("id")}
+            AND fingerprint = {bind("fingerprint")} AND version < (
+                SELECT version FROM snapshots WHERE aggregate_id = {bind("id")}
+                AND fingerprint = {bind("fingerprint")}
+                ORDER BY version DESC LIMIT 1 OFFSET {KEPT - 1}
+            ) RETURNING version
+        """  # noqa: S608 (placeholders)
         with self._database.transaction() as connection:
-            self._database.rows(sql, parameters, connection)
-            older = f"""
-                DELETE FROM snapshots WHERE aggregate_id = {bind("id")}
-                AND fingerprint = {bind("fingerprint")} AND version < (
-                    SELECT version FROM snapshots WHERE aggregate_id = {bind("id")}
-                    AND fingerprint = {bind("fingerprint")}
-                    ORDER BY version DESC LIMIT 1 OFFSET {KEPT - 1}
-                ) RETURNING version
-            """  # noqa: S608 (placeholders)
-            of_fold = {"id": aggregate_id, "fingerprint": fingerprint}
-            self._database.rows(older, of_fold, connection)
-        self._note(aggregate)
+            kept = self._database.rows(sql, parameters, connection)
+            self._database.rows(older, parameters, connection)
+        return bool(kept)
 
     def _archived_digest(self, aggregate_id: str, version: int) -> bytes | None:
-        """The digest of an event that is in the archive."""
-        if self._reader.archived.version(aggregate_id) < version:
-            return None
+        """The digest of an event that is not active, if there is one."""
         stored = self._reader.events(aggregate_id, from_version=version, to_version=version)
         return next((event.digest for event in stored), None)
 
