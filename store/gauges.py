@@ -10,7 +10,6 @@ from time import monotonic
 from msgspec import Struct
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from sqlalchemy import select
 
 from store.archive.standing import standing
 from store.database import Database
@@ -207,14 +206,9 @@ class StoreGauges:
         )
 
     def _largest(self, before: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
-        heads = self._database.tables.tables["aggregates"]
-        largest = (
-            select(heads.c.aggregate_id, heads.c.version)
-            .order_by(heads.c.version.desc(), heads.c.aggregate_id)
-            .limit(LARGEST)
-        )
         try:
-            return [(row[0], row[1]) for row in self._database.select(largest)]
+            found = self._reader.aggregates(order="longest", limit=LARGEST).items
+            return [(head.aggregate_id, head.version) for head in found]
         except StatementTimeout:
             return before
 

@@ -3,35 +3,51 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, MetaData, Select, Table, and_, or_, select
+from msgspec import Struct
+from sqlalchemy import ColumnElement, MetaData, Select, Table, and_, func, or_, select
 
 from store.errors import InvalidEvent
 from store.identifiers import is_storable, prefix_range
 from store.records import AggregateOrder, AggregatePage, AggregateSummary
 
-
-def aggregates(tables: MetaData, *, prefix: str, aggregate_type: str | None) -> Select[Any]:
-    """Heads by id prefix and type, in no order yet."""
-    heads = tables.tables["aggregates"]
-    query = select(*heads.columns)
-    if prefix:
-        first, end = prefix_range(prefix)
-        query = query.where(heads.c.aggregate_id >= first)
-        if end is not None:
-            query = query.where(heads.c.aggregate_id < end)
-    if aggregate_type is not None:
-        query = query.where(heads.c.aggregate_type == aggregate_type)
-    return query
+WALKED = 10_000
+"""Events, or lengths, that are looked through in their order for a page of what is filtered."""
+FEW = 500
+"""Heads that are sorted in less time."""
 
 
-def ordered(
-    tables: MetaData, query: Select[Any], order: AggregateOrder, after: str | None
-) -> Select[Any]:
-    """The heads of `query` in `order`, from behind the cursor `after`."""
+class Listing(Struct, frozen=True, kw_only=True):
+    """Which aggregates are asked for: by id prefix and type, in an order, from behind a cursor."""
+
+    prefix: str
+    aggregate_type: str | None
+    order: AggregateOrder
+    after: str | None
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether it may leave aggregates out."""
+        return bool(self.prefix) or self.aggregate_type is not None
+
+    def has(self, aggregate_id: str, aggregate_type: str) -> bool:
+        """Whether an aggregate is in it, wherever the cursor is."""
+        is_of_type = self.aggregate_type in {None, aggregate_type}
+        return is_of_type and aggregate_id.startswith(self.prefix)
+
+    def within(self, aggregate_id: ColumnElement[str]) -> ColumnElement[bool]:
+        """Whether an id begins with the prefix, as a range that an index has."""
+        first, end = prefix_range(self.prefix)
+        since = aggregate_id >= first
+        return since if end is None else and_(since, aggregate_id < end)
+
+
+def ordered(tables: MetaData, listing: Listing) -> Select[Any]:
+    """The heads of a listing, from behind its cursor."""
+    after, query = listing.after, _filtered(tables, listing)
     if after is not None and not is_storable(after):
         raise _no_cursor(after)
     heads = tables.tables["aggregates"]
-    match order:
+    match listing.order:
         case "id":
             query = query.order_by(heads.c.aggregate_id)
             return query if after is None else query.where(heads.c.aggregate_id > after)
@@ -39,50 +55,101 @@ def ordered(
             query = query.order_by(heads.c.version.desc(), heads.c.aggregate_id)
             return query if after is None else query.where(_shorter(tables, after))
         case "recent":
-            return _by_newest_event(tables, query, after)
-    raise InvalidEvent(f"order: {order!r} is none of id, recent, longest")
+            return _by_newest_event(tables, listing)
+    raise InvalidEvent(f"order: {listing.order!r} is none of id, recent, longest")
 
 
-def _by_newest_event(tables: MetaData, query: Select[Any], after: str | None) -> Select[Any]:
+def up_to_few(tables: MetaData, listing: Listing) -> Select[Any]:
+    """How many heads there are by prefix and type; FEW + 1 stands for any more."""
+    place = tables.tables["aggregates"].c.aggregate_id
+    # In the order of an index, or a database that takes them for many might look at all heads.
+    found = _filtered(tables, listing).with_only_columns(place).order_by(place).limit(FEW + 1)
+    return select(func.count()).select_from(found.subquery())
+
+
+def _filtered(tables: MetaData, listing: Listing) -> Select[Any]:
+    """Heads by prefix and type, in no order yet."""
+    heads = tables.tables["aggregates"]
+    query = select(*heads.columns)
+    if listing.prefix:
+        query = query.where(listing.within(heads.c.aggregate_id))
+    if listing.aggregate_type is not None:
+        query = query.where(heads.c.aggregate_type == listing.aggregate_type)
+    return query
+
+
+def among_newest(tables: MetaData, listing: Listing, limit: int) -> Select[Any]:
+    """As many of the most recent heads of a listing as the next `WALKED` positions have.
+
+    Written so that a database can only walk the events backwards, and stop at the limit: the range
+    of ids of a prefix would be a temptation, and so would be a join with all heads.
+    """
+    events, heads = tables.tables["events"], tables.tables["aggregates"]
+    end: Any = select(func.max(events.alias().c.position) + 1).scalar_subquery()
+    if listing.after is not None:
+        end = _rank(listing.after, listing.after)
+    place = events.c.position
+    newest = select(heads.c.version).where(heads.c.aggregate_id == events.c.aggregate_id)
+    query = select(events.c.aggregate_id, place).where(place < end, place >= end - WALKED)
+    if listing.prefix:
+        begins = func.substr(events.c.aggregate_id, 1, len(listing.prefix))
+        query = query.where(begins == listing.prefix)
+    if listing.aggregate_type is not None:
+        query = query.where(events.c.aggregate_type == listing.aggregate_type)
+    query = query.where(events.c.version == newest.scalar_subquery())
+    found = query.order_by(place.desc()).limit(limit).subquery()
+    return (
+        select(*heads.columns, found.c.position)
+        .join(found, heads.c.aggregate_id == found.c.aggregate_id)
+        .order_by(found.c.position.desc())
+    )
+
+
+def _by_newest_event(tables: MetaData, listing: Listing) -> Select[Any]:
     """Heads found from the newest event backwards.
 
     An event is an aggregate's newest where its version is the head's, so no index on what changes
     with every append is needed.
     """
     events = tables.tables["events"]
-    return _by_newest(tables, query, after, events, events.c.version, events.c.position)
+    return _by_newest(tables, listing, events, events.c.version, events.c.position)
 
 
-def by_newest_archived(tables: MetaData, query: Select[Any], after: str | None) -> Select[Any]:
-    """The heads of `query` whose newest event is archived, from the newest backwards."""
+def by_newest_archived(tables: MetaData, listing: Listing) -> Select[Any]:
+    """The heads of a listing whose newest event is archived, from the newest backwards."""
     packs = tables.tables["events_archive"]
-    return _by_newest(tables, query, after, packs, packs.c.last_version, packs.c.last_position)
+    return _by_newest(tables, listing, packs, packs.c.last_version, packs.c.last_position)
 
 
-def _by_newest(  # noqa: PLR0917 (a table, and what its columns are called)
+def _by_newest(
     tables: MetaData,
-    query: Select[Any],
-    after: str | None,
+    listing: Listing,
     table: Table,
     version: ColumnElement[int],
     position: ColumnElement[int],
 ) -> Select[Any]:
     heads = tables.tables["aggregates"]
     newest = and_(table.c.aggregate_id == heads.c.aggregate_id, version == heads.c.version)
-    query = query.add_columns(position).join(table, newest)
-    if after is not None:
-        query = query.where(position < _rank(after, after))
+    query = _filtered(tables, listing).add_columns(position).join(table, newest)
+    if listing.after is not None:
+        query = query.where(position < _rank(listing.after, listing.after))
     return query.order_by(position.desc())
 
 
 def _shorter(tables: MetaData, after: str) -> ColumnElement[bool]:
     heads = tables.tables["aggregates"]
-    rank, _, aggregate_id = after.partition(" ")
-    version = _rank(rank, after)
-    if not aggregate_id:
-        raise _no_cursor(after)
+    version, aggregate_id = length_cursor(after)
     same = and_(heads.c.version == version, heads.c.aggregate_id > aggregate_id)
     return or_(heads.c.version < version, same)
+
+
+def length_cursor(after: str) -> tuple[int, str]:
+    """The version and the id that a cursor among the longest stands behind."""
+    rank, _, aggregate_id = after.partition(" ")
+    version = _rank(rank, after)
+    if not aggregate_id or not is_storable(aggregate_id):
+        raise _no_cursor(after)
+    return version, aggregate_id
 
 
 def page(rows: Sequence[tuple[Any, ...]], order: AggregateOrder, limit: int) -> AggregatePage:

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from store import listings, rollups
 from store.archived import LAST, Archived, Stretch
@@ -17,6 +17,7 @@ from store.database.fence import Gauge
 from store.errors import AggregateNotFound, InvalidEvent
 from store.folding import HistoryRow
 from store.identifiers import is_storable
+from store.listings import Listing
 from store.packs import Unpacked
 from store.records import (
     AggregateOrder,
@@ -102,23 +103,49 @@ class EventReader:
             raise InvalidEvent(f"limit: {limit} is not a number from 1")
         if not is_storable(prefix + (aggregate_type or "")):
             return AggregatePage(items=(), next=None)
-        tables = self.database.tables
-        query = listings.aggregates(tables, prefix=prefix, aggregate_type=aggregate_type)
-        rows = self.database.select(listings.ordered(tables, query, order, after).limit(limit + 1))
-        if order == "recent":
-            lowest = rows[-1][-1] if len(rows) > limit else 0
-            if 0 < self.archived.position() >= lowest:
-                rows = self._recent(query, after, limit + 1)
-        return listings.page(rows, order, limit)
+        listing = listings.Listing(
+            prefix=prefix, aggregate_type=aggregate_type, order=order, after=after
+        )
+        return listings.page(self._heads(listing, limit + 1), order, limit)
 
-    def _recent(self, query: Select[Any], after: str | None, limit: int) -> list[Row]:
+    def _heads(self, listing: Listing, limit: int) -> list[Row]:
+        """The first heads of a listing."""
+        rows = self._unsorted(listing, limit)
+        if rows is None:
+            ordered = listings.ordered(self.database.tables, listing)
+            rows = self.database.select(ordered.limit(limit))
+        if listing.order == "recent":
+            lowest = rows[-1][-1] if len(rows) == limit else 0
+            if 0 < self.archived.position() >= lowest:
+                rows = self._recent(listing, limit)
+        return rows
+
+    def _unsorted(self, listing: Listing, limit: int) -> list[Row] | None:
+        """The first heads found in their order; None where they had better be sorted.
+
+        For where a database would sort all that match, however many do.
+        """
+        match listing.order:
+            case "longest" if not listing.prefix or self._are_many(listing):
+                return rollups.longest(self.database, listing, limit)
+            case "recent" if listing.is_filtered and self._are_many(listing):
+                newest = listings.among_newest(self.database.tables, listing, limit)
+                rows = self.database.select(newest)
+                return rows if len(rows) == limit else None
+        return None
+
+    def _are_many(self, listing: Listing) -> bool:
+        [(found,)] = self.database.select(listings.up_to_few(self.database.tables, listing))
+        return bool(found > listings.FEW)
+
+    def _recent(self, listing: Listing, limit: int) -> list[Row]:
         """The first heads from the newest event backwards, where some of those are archived."""
         tables = self.database.tables
         rows: list[Row] = []
         with self.database.snapshot() as connection:
             for ordered in (
-                listings.ordered(tables, query, "recent", after),
-                listings.by_newest_archived(tables, query, after),
+                listings.ordered(tables, listing),
+                listings.by_newest_archived(tables, listing),
             ):
                 rows += map(tuple, connection.execute(ordered.limit(limit)))
         return sorted(rows, key=itemgetter(-1), reverse=True)[:limit]

@@ -18,7 +18,7 @@ GRANTS = (
     "SELECT, INSERT, UPDATE, DELETE ON TABLE snapshots, folds, outbox",
     "SELECT, INSERT, UPDATE, DELETE ON TABLE checkpoints, projection_failures",
     "SELECT, UPDATE ON TABLE rollup",
-    "SELECT, INSERT, UPDATE, DELETE ON TABLE event_totals, event_counts",
+    "SELECT, INSERT, UPDATE, DELETE ON TABLE event_totals, event_counts, history_lengths",
     "SELECT, INSERT ON TABLE operations",
     # Packs in the default partition are counted there.
     "SELECT ON TABLE archive, archive_batches, archive_restored, events_archive",

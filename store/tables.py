@@ -355,6 +355,25 @@ def _define_rollups(metadata: MetaData) -> None:
         Column("first_position", BigInteger, nullable=False),
         Column("last_position", BigInteger, nullable=False),
     )
+    _define_lengths(metadata)
+
+
+def _define_lengths(metadata: MetaData) -> None:
+    aggregate_id = Column("aggregate_id", _ID, primary_key=True)
+    aggregate_type = Column("aggregate_type", Text, nullable=False)
+    version = Column("version", BigInteger, nullable=False)
+    # In the order of a listing: the longest first, and those as long by id.
+    order = (version.desc(), aggregate_id)
+    Table(
+        "history_lengths",
+        metadata,
+        aggregate_id,
+        aggregate_type,
+        version,
+        Index("history_lengths_version_idx", *order),
+        Index("history_lengths_aggregate_type_version_idx", aggregate_type, *order),
+        sqlite_with_rowid=False,
+    )
 
 
 def _define_events(metadata: MetaData, *, position_is_key: bool) -> None:

@@ -14,6 +14,7 @@ from store import Hindsight
 from store.domain import load_domains
 from store.generation import generate, kinds_of
 from store.records import AggregateOrder
+from store.work import roll_up
 
 DOMAIN = "users:domain"
 ORDERS: tuple[AggregateOrder, ...] = ("id", "recent", "longest")
@@ -49,13 +50,14 @@ def opened(url: str) -> Iterator[Hindsight]:
 
 
 def fill(place: PostgreSQLStores | SQLiteStores, events: int) -> str:
-    """The URL of a new store of so many events, cleaned up, with a day of metrics."""
+    """The URL of a new store of so many events as a worker leaves it, with a day of metrics."""
     url = place.new()
     begun = time.perf_counter()
     with opened(url) as store:
         kinds = kinds_of(load_domains(DOMAIN))
         generate(store.log, kinds, events=events, until=datetime.now(UTC), seed=_SEED)
-    took = time.perf_counter() - begun
+        took = time.perf_counter() - begun
+        roll_up(store, store.watermark().position)
     tell(
         f"{place.name}: {events:,} events generated in {took:.0f} s, {events / took:,.0f} a second"
     )

@@ -100,8 +100,8 @@ def _deep_listing(sized: Sized, order: AggregateOrder) -> Action:
     return _listing(sized, order=order, after=sized.cursors[order])
 
 
-def _by_prefix(sized: Sized) -> Action:
-    return _listing(sized, order="recent", prefix=sized.prefix)
+def _by_prefix(sized: Sized, order: AggregateOrder) -> Action:
+    return _listing(sized, order=order, prefix=sized.prefix)
 
 
 def _listings() -> Iterator[tuple[str, Callable[[Sized], Action]]]:
@@ -114,8 +114,10 @@ MEASURES: Mapping[str, Callable[[Sized], Action]] = {
     "append of 1 event": _append,
     "load of 20 events": load,
     **dict(_listings()),
-    "search: ids by prefix, 111 of them": _by_prefix,
+    "search: ids by prefix, 111 of them": partial(_by_prefix, order="recent"),
     "search: ids by prefix, all": partial(_listing, order="recent", prefix="u"),
+    "search: ids by prefix, 111 of them, longest": partial(_by_prefix, order="longest"),
+    "search: ids by prefix, all, longest": partial(_listing, order="longest", prefix="u"),
     "search: one event type": partial(
         _search, wanted=Wanted(where=FeedFilter(event_types=("AccountLocked",)))
     ),

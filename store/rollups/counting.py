@@ -63,6 +63,38 @@ def kinds(database: Database, after: int, until: int | None = None) -> Select[An
     return query.group_by(*kind)
 
 
+def lengths(database: Database, after: int, until: int) -> Select[Any]:
+    """Rows of `history_lengths`: the aggregates of the events behind `after` up to `until`."""
+    events = database.tables.tables["events"]
+    return (
+        select(events.c.aggregate_id, events.c.aggregate_type, func.max(events.c.version))
+        .where(events.c.position > after, events.c.position <= until)
+        .group_by(events.c.aggregate_id, events.c.aggregate_type)
+    )
+
+
+def all_lengths(database: Database, until: int) -> Select[Any]:
+    """Rows of `history_lengths`: every aggregate as it was at the position `until`.
+
+    It is as much shorter than its head as it has events behind that, for versions have no gaps. In
+    the rollups is what is archived; so none of these is.
+    """
+    events, heads = (database.tables.tables[name] for name in ("events", "aggregates"))
+    behind = (
+        select(events.c.aggregate_id, func.count().label("events"))
+        .where(events.c.position > until)
+        .group_by(events.c.aggregate_id)
+        .subquery()
+    )
+    version = heads.c.version - func.coalesce(behind.c.events, 0)
+    own = behind.c.aggregate_id == heads.c.aggregate_id
+    return (
+        select(heads.c.aggregate_id, heads.c.aggregate_type, version.label("version"))
+        .outerjoin(behind, own)
+        .where(version > 0)
+    )
+
+
 def hours_of(events: Iterable[Event], axis: Axis) -> list[Row]:
     """`hours` of events in hand."""
     found: dict[Row, tuple[int, int, int]] = {}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, get_args
 
 from msgspec import Struct
-from sqlalchemy import Connection, Select, Table, delete, select, update
+from sqlalchemy import Connection, Select, Table, and_, delete, func, select, update
 
 from store.archived import Archived
 from store.database import Database
@@ -19,8 +19,8 @@ SLICE = 20_000
 LONG_SLICE = 200_000
 """Positions counted in one query where nobody waits for it."""
 _SUMMED = frozenset({"events", "aggregates"})
-"""Of what is counted again and again. Positions only grow: the first one stays, the last one is
-that of the newest count."""
+"""Of what is counted again and again. Of anything else the newest count is right, but for the
+first position: positions and versions only grow."""
 
 Progress: TypeAlias = Callable[[int], None]
 """Hears how many positions more are done."""
@@ -58,6 +58,7 @@ class Rollups:
         self._rollup = tables["rollup"]
         self._totals = tables["event_totals"]
         self._counts = tables["event_counts"]
+        self._lengths = tables["history_lengths"]
 
     def roll_up(self, settled: int) -> bool:
         """Count some more of what is behind the rollups, up to the watermark's position `settled`.
@@ -74,23 +75,26 @@ class Rollups:
             self._move(connection, until)
             for table, counted in self._counting(after, until):
                 connection.execute(_adding(connection, table, counted))
+            lengths = counting.lengths(self._database, after, until)
+            connection.execute(_adding(connection, self._lengths, lengths))
         return until < settled
 
     def check(self, progress: Progress = lambda _: None) -> Checked:
-        """Count every event anew that is in the rollups, and compare."""
+        """Count every event anew that is in the rollups, and compare; lengths with the heads."""
         with self._database.snapshot() as connection:
             position = int(connection.execute(select(self._rollup.c.position)).scalar_one())
             kept = {
                 table: _cells(table, connection.execute(select(*table.columns)).all())
                 for table in (self._totals, self._counts)
             }
+            lengths = [*self._wrong_lengths(connection, position)]
         counted = self._counted_anew(position, progress)
         differences = [
             difference
             for table in kept
             for difference in _differences(table, kept[table], counted[table])
         ]
-        return Checked(position=position, differences=tuple(differences))
+        return Checked(position=position, differences=(*differences, *lengths))
 
     def rebuild(self, settled: int, progress: Progress = lambda _: None) -> None:
         """Count every event anew up to the watermark's position `settled`, and keep that.
@@ -106,6 +110,29 @@ class Rollups:
                 rows = [dict(zip(names, key + cells[key], strict=True)) for key in cells]
                 if rows:
                     connection.execute(table.insert(), rows)
+            connection.execute(delete(self._lengths))
+            lengths = counting.all_lengths(self._database, settled)
+            names = self._lengths.columns.keys()
+            connection.execute(self._lengths.insert().from_select(names, lengths))
+
+    def _wrong_lengths(self, connection: Connection, position: int) -> Iterator[Difference]:
+        kept, right = self._lengths, counting.all_lengths(self._database, position).subquery()
+        key = ("aggregate_type", "aggregate_id")
+        same = and_(*(kept.c[name] == right.c[name] for name in key))
+        named = [func.coalesce(kept.c[name], right.c[name]).label(name) for name in key]
+        query = (
+            select(*named, kept.c.version, right.c.version)
+            .select_from(right.outerjoin(kept, same, full=True))
+            .where(kept.c.version.is_distinct_from(right.c.version))
+            .order_by(*named)
+        )
+        for *place, version, counted in connection.execute(query):
+            yield Difference(
+                table=str(kept.name),
+                key=dict(zip(key, place, strict=True)),
+                kept=None if version is None else {"version": version},
+                counted=None if counted is None else {"version": counted},
+            )
 
     def _is_at(self, connection: Connection, position: int) -> bool:
         """Whether the rollups still end there, and no other worker is about to move them."""
@@ -154,10 +181,13 @@ def _adding(connection: Connection, table: Table, counted: Select[Any]) -> Any:
     """The statement that adds newer rows to a table."""
     statement = insert(connection, table).from_select(table.columns.keys(), counted)
     new = statement.excluded
-    sums = {name: table.c[name] + new[name] for name in _values(table) if name in _SUMMED}
     return statement.on_conflict_do_update(
         index_elements=table.primary_key.columns.keys(),
-        set_=sums | {"last_position": new.last_position},
+        set_={
+            name: table.c[name] + new[name] if name in _SUMMED else new[name]
+            for name in _values(table)
+            if name != "first_position"
+        },
     )
 
 

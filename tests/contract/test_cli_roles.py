@@ -117,6 +117,7 @@ def test_who_was_let_in_before_there_were_snapshots_is_let_on(
         with Hindsight(url, domain="users:domain", read_only=True) as store:
             assert store.load("ada").state.email == "ada@99.example"
             assert store.counts().events == store.log.rolled_up() == 101
+            assert store.aggregates(order="longest").items[0].version == 101
     finally:
         postgres_server.execute(f"DROP OWNED BY {reader} CASCADE", database=database)
         postgres_server.execute(f"DROP ROLE {reader}")

@@ -267,6 +267,8 @@ def damage(store: Hindsight) -> None:
             "UPDATE event_totals SET aggregates = 7",
             "DELETE FROM event_counts WHERE axis = 'occurred'",
             "INSERT INTO event_totals VALUES ('ghost', 'Happened', 1, 2, 1, 3)",
+            "UPDATE history_lengths SET version = version + 2",
+            "INSERT INTO history_lengths VALUES ('ghost', 'thing', 1)",
         ):
             connection.execute(text(statement))
 
@@ -308,6 +310,41 @@ def test_a_check_tells_each_row_that_is_wrong(store: Hindsight) -> None:
                 kept=one | {"events": 2},
                 counted=one,
             ),
+            Difference(
+                table="history_lengths",
+                key={"aggregate_type": "thing", "aggregate_id": "a"},
+                kept={"version": 3},
+                counted={"version": 1},
+            ),
+            Difference(
+                table="history_lengths",
+                key={"aggregate_type": "thing", "aggregate_id": "ghost"},
+                kept={"version": 1},
+                counted=None,
+            ),
+        ),
+    )
+
+
+def test_a_check_misses_a_length(store: Hindsight) -> None:
+    append(store, 2)
+    store.rollups.roll_up(2)
+    with store.database.transaction() as connection:
+        connection.execute(text("UPDATE history_lengths SET aggregate_type = 'other'"))
+    append(store, 3)
+    key = {"aggregate_id": "a"}
+    assert store.rollups.check().differences == (
+        Difference(
+            table="history_lengths",
+            key={"aggregate_type": "other"} | key,
+            kept={"version": 2},
+            counted=None,
+        ),
+        Difference(
+            table="history_lengths",
+            key={"aggregate_type": "thing"} | key,
+            kept=None,
+            counted={"version": 2},
         ),
     )
 
@@ -456,12 +493,14 @@ def test_stats_tell_what_is_wrong_and_put_it_right(store: Hindsight, store_url: 
     recorded = next(store.feed()).recorded_at
     assert recorded is not None
     hour = recorded.strftime("%Y-%m-%d %H:00:00")
-    assert "rollups        4 wrong up to #1" in result.stdout
+    assert "rollups        6 wrong up to #1" in result.stdout
     assert [line for line in result.stdout.splitlines() if line.startswith("wrong: ")] == [
         "wrong: event_totals ghost Happened 1: of no event",
         "wrong: event_totals thing Happened\ufffd 1: aggregates 7, not 1",
         "wrong: event_counts occurred 2026-11-22 09:00:00 thing Happened\ufffd: missing",
         f"wrong: event_counts recorded {hour} thing Happened\ufffd: events 2, not 1",
+        "wrong: history_lengths thing a: version 3, not 1",
+        "wrong: history_lengths thing ghost: of no event",
     ]
     told = json.loads(stats(store_url, "--exact", "--json").stdout)["rollups"]["differences"]
     assert told[2] == {

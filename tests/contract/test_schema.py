@@ -18,6 +18,7 @@ from store import Hindsight, NewEvent, any_, migrate, migrations
 from store.application import connect, migrate_down, parse_url
 from store.errors import InvalidSource, SchemaError, StoreUnavailable
 from store.records import Event
+from tests.archiving import archive_all_but
 from tests.servers import PostgresServer
 
 
@@ -111,6 +112,7 @@ def test_migrations_build_the_tables_that_the_code_declares(store: Hindsight) ->
         "rollup",
         "event_totals",
         "event_counts",
+        "history_lengths",
         "store_info",
         "archive",
         "archive_batches",
@@ -433,3 +435,26 @@ def test_each_migration_goes_down_and_up_and_keeps_the_events(store_url: str) ->
     migrate_down(store_url, "0001")
     assert migrate(store_url) == "0001"
     assert stored(store_url) == written
+
+
+def test_a_migration_fills_in_how_long_histories_were_where_the_rollups_end(
+    store_url: str,
+) -> None:
+    def append(store: Hindsight, name: str, events: int) -> None:
+        for _ in range(events):
+            store.append("user", name, [NewEvent("Created", 1)], expected=any_())
+
+    with Hindsight(store_url) as store:
+        append(store, "archived", 3)
+        append(store, "a", 2)
+        archive_all_but(store, 2)
+        append(store, "a", 4)
+        append(store, "new", 1)
+        kept = "SELECT aggregate_id, aggregate_type, version FROM history_lengths ORDER BY 1"
+        before = store.database.rows(kept, {})
+    assert before == [("a", "user", 2), ("archived", "user", 3)]
+    migrate_down(store_url, "0007")
+    migrate(store_url)
+    with Hindsight(store_url) as store:
+        assert store.database.rows(kept, {}) == before
+        assert store.rollups.check().differences == ()

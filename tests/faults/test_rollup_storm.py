@@ -31,6 +31,7 @@ from tests.waiting import until
 
 WORKERS = 3
 WRITERS = 3
+LISTED = 50
 HOUR = timedelta(hours=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -85,8 +86,11 @@ def look(store: Hindsight) -> int:
         [(plain,)] = seen.rows("SELECT count(*) FROM events", {})
         counts = reader.counts()
         assert counts.events == sum(counts.events_by_type.values()) == plain
-        [(heads,)] = seen.rows("SELECT count(*) FROM aggregates", {})
-        assert counts.aggregates == heads
+        lengths = seen.rows("SELECT version, aggregate_id FROM aggregates", {})
+        assert counts.aggregates == len(lengths)
+        longest = reader.aggregates(order="longest", limit=LISTED).items
+        by_length = sorted(lengths, key=lambda row: (-row[0], row[1]))[:LISTED]
+        assert [(head.version, head.aggregate_id) for head in longest] == by_length
         for axis in keeping.AXES:
             found = reader.tally(width=HOUR, where=FeedFilter(axis=axis))
             anew = seen.select(counting.hours(cast("Database", seen), axis, 0, 2**62))
