@@ -25,18 +25,23 @@ class Came(Struct, Generic[T], frozen=True):
 
 
 class Interruptions:
-    """Counts what a store says to its database, in this thread, and interrupts it."""
+    """Counts what stores say to their databases, in this thread, and interrupts them."""
 
-    def __init__(self, store: Hindsight, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *stores: Hindsight) -> None:
         self._thread: int | None = None
         self._left = 0
         self._intrude: Callable[[], object] = lambda: None
         self._error: BaseException | None = None
-        store.database.connections.close()
-        listen(store.database.engine, "connect", self._watch)
         for kind, name in ((psycopg.Cursor, "execute"), (Prepared, "rows")):
             monkeypatch.setattr(kind, name, self._before(getattr(kind, name)))
         monkeypatch.setattr(psycopg.Connection, "commit", self._before(psycopg.Connection.commit))
+        for store in stores:
+            self.watch(store)
+
+    def watch(self, store: Hindsight) -> None:
+        """Count what this one says, too."""
+        store.database.connections.close()
+        listen(store.database.engine, "connect", self._trace)
 
     def each(
         self, action: Callable[[], T], intrude: Callable[[], object], *, again: Callable[[], object]
@@ -66,7 +71,7 @@ class Interruptions:
                 raise self._error
         return result, happened
 
-    def _watch(self, connection: Any, _record: object) -> None:
+    def _trace(self, connection: Any, _record: object) -> None:
         if isinstance(connection, sqlite3.Connection):
             connection.set_trace_callback(lambda _statement: self._step())
 
