@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import Connection, delete, insert, select
@@ -30,6 +30,9 @@ LARGEST_BATCH = 5_000
 BATCH = 2_000
 """Events moved in one transaction, for which followers of the feed, and writers of the same
 aggregates, wait."""
+LARGEST_BYTES = 32 * 2**20
+"""What the events of a batch may take, but for the last: they are held in memory several times,
+and a pack has to fit into a row."""
 PATIENCE = 0.5
 """Seconds to wait for who writes to an aggregate; then a batch is tried again a little later."""
 ATTEMPTS = 20
@@ -204,16 +207,15 @@ class Archiver:
         return _Batch(start, chosen, held, moving, packs, dictionary)
 
     def _chosen(self, start: int, bound: Bound) -> list[Event]:
-        database = self._database
-        rows = database.rows(
-            f"""
-            SELECT {database.event_columns} FROM events
-            WHERE position > {database.bind("start")} AND position <= {database.bind("settled")}
-            ORDER BY position LIMIT {database.bind("size")}
-            """,  # noqa: S608 (placeholders)
-            {"start": start, "settled": bound.settled, "size": self._size},
+        bind = self._database.bind
+        found = first_active(
+            self._database,
+            f"position > {bind('start')} AND position <= {bind('settled')}",
+            {"start": start, "settled": bound.settled},
+            order="position",
+            limit=self._size,
         )
-        return list(takewhile(bound.takes, map(database.event, rows)))
+        return list(takewhile(bound.takes, found))
 
     def _upcoming(self) -> list[Event]:
         """The event that is archived next, when its time comes, once some have been."""
@@ -268,6 +270,34 @@ class Archiver:
                 archived_by=self._by,
             )
         )
+
+
+def first_active(
+    database: Database,
+    where: str,
+    parameters: Mapping[str, Any],
+    connection: Connection | None = None,
+    *,
+    order: str,
+    limit: int,
+) -> list[Event]:
+    """The first active events, no more than can be moved at once."""
+    bytes_ = f"{database.size('data')} + {database.size('metadata')}"
+    rows = database.rows(
+        f"""
+        SELECT {database.event_columns} FROM events WHERE {where} AND {order} <= (
+            SELECT max(place) FROM (
+                SELECT place, sum(bytes) OVER (ORDER BY place) - bytes AS before FROM (
+                    SELECT {order} AS place, {bytes_} AS bytes FROM events WHERE {where}
+                    ORDER BY {order} LIMIT {database.bind("limit")}
+                ) AS first
+            ) AS summed WHERE before < {database.bind("bytes")}
+        ) ORDER BY {order}
+        """,  # noqa: S608 (placeholders)
+        {**parameters, "limit": limit, "bytes": LARGEST_BYTES},
+        connection,
+    )
+    return list(map(database.event, rows))
 
 
 def lock_archive(database: Database, connection: Connection) -> None:

@@ -14,7 +14,13 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from store.archive.moving import LARGEST_BATCH, PATIENCE, lock_archive, lock_heads
+from store.archive.moving import (
+    LARGEST_BATCH,
+    PATIENCE,
+    first_active,
+    lock_archive,
+    lock_heads,
+)
 from store.archive.partitions import Partitions
 from store.archived import Archived, Stretch
 from store.database import Database
@@ -144,17 +150,15 @@ class Restorer:
 
     def _oldest(self, aggregate_id: str, connection: Connection | None = None) -> list[Event]:
         """The first active events of an aggregate at positions that the archive has got beyond."""
-        database, bind = self._database, self._database.bind
-        rows = database.rows(
-            f"""
-            SELECT {database.event_columns} FROM events
-            WHERE aggregate_id = {bind("id")} AND position <= {bind("position")}
-            ORDER BY version LIMIT {LARGEST_BATCH}
-            """,  # noqa: S608 (placeholders)
+        bind = self._database.bind
+        return first_active(
+            self._database,
+            f"aggregate_id = {bind('id')} AND position <= {bind('position')}",
             {"id": aggregate_id, "position": self._archived.position(connection)},
             connection,
+            order="version",
+            limit=LARGEST_BATCH,
         )
-        return list(map(database.event, rows))
 
     def _by_stretch(
         self, events: Sequence[Event], connection: Connection

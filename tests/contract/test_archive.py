@@ -202,6 +202,19 @@ def test_snapshots_go_first(aged: Hindsight, tmp_path: Path) -> None:
     assert round_trips(aged, tmp_path / "trace", lambda: aged.load("a0")) == few
 
 
+def test_large_events_move_by_few(aged: Hindsight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.archive.moving.LARGEST_BYTES", 50)  # an event takes 14, or 15
+    before = fill(aged, 12)
+    assert [each.events for each in archive_all_but(aged, 0)] == [4, 4, 4]
+    aged.archive.restore("a1")
+    aged.archive.give_back("a1")
+    monkeypatch.setattr("store.archive.moving.LARGEST_BYTES", 1)
+    aged.archive.restore("a2")
+    assert aged.archive.give_back("a2") == 3
+    assert active(aged) == 0
+    check_histories(aged, before)
+
+
 def test_there_may_be_nothing_to_archive(aged: Hindsight) -> None:
     assert list(aged.archive.run(keeping(0))) == []
     fill(aged, 4)
@@ -473,6 +486,25 @@ def test_months_are_copied_to_files(aged: Hindsight, tmp_path: Path, sqlite_url:
         there = {(e.event_id, e.aggregate_id, e.version, e.digest) for e in other.feed()}
     archived = before[:40]
     assert there == {(e.event_id, e.aggregate_id, e.version, e.digest) for e in archived}
+
+
+def of_year(year: int) -> bytes:
+    renamed = line(1).replace(b'"old"', b'"of %04d"' % year)
+    return renamed.replace(b"2001-01-01T00:00:00Z", b"%04d-12-31T23:59:59.999999Z" % year)
+
+
+def test_events_of_any_time_are_archived_and_copied(aged: Hindsight, tmp_path: Path) -> None:
+    years = (1, 1969, 9998, 9999)
+    restored_import(aged, b"".join(map(of_year, years)))
+    before = list(aged.feed())
+    archive_all_but(aged, 0, batch=1)
+    assert list(aged.feed()) == before
+    exported = list(aged.archive.export(tmp_path))
+    assert [Path(each.path).name for each in exported] == [
+        f"events-{year:04d}-12.ndjson.gz" for year in years
+    ]
+    assert [each.events for each in exported] == [1] * 4
+    assert (aged.archive.standing().missing, aged.archive.standing().default) == ([], 0)
 
 
 # How it stands
