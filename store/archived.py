@@ -171,18 +171,20 @@ class Archived:
         *,
         after: tuple[str, int],
         since: datetime,
-        until: datetime,
+        until: datetime | None,
     ) -> list[tuple[Pack, int | None]]:
         """The first packs, as `stored` has them, whose first event was recorded between two times.
 
-        Before the later one.
+        Before the later one, if there is one.
         """
         database, bind = self._database, self._database.bind
         bounds: dict[str, Any] = {"id": after[0], "version": after[1]}
-        bounds |= {"since": database.value(since), "until": database.value(until)}
+        bounds["since"], upper = database.value(since), ""
+        if until is not None:
+            bounds["until"], upper = database.value(until), f"AND recorded_at < {bind('until')}"
         sql = f"""
             SELECT {_COLUMNS} FROM events_archive
-            WHERE recorded_at >= {bind("since")} AND recorded_at < {bind("until")}
+            WHERE recorded_at >= {bind("since")} {upper}
             AND aggregate_id >= {bind("id")}
             AND (aggregate_id, last_version) > ({bind("id")}, {bind("version")})
             ORDER BY aggregate_id, first_version LIMIT {PACKS}

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
@@ -51,22 +51,25 @@ def export(database: Database, folder: Path) -> Iterator[Exported]:
         raise InvalidSource(f"{error.filename or folder}: {error.strerror}") from None
 
 
-def _months(database: Database) -> Iterator[tuple[datetime, datetime]]:
+def _months(database: Database) -> Iterator[tuple[datetime, datetime | None]]:
+    """The months there is anything of: where each begins and ends, but for the last one."""
     packs = database.tables.tables["events_archive"]
-    [(first, last)] = database.select(
-        select(func.min(packs.c.recorded_at), func.max(packs.c.recorded_at))
-    )
-    while first is not None and first <= last:
-        month = datetime(first.year, first.month, 1, tzinfo=UTC)
-        year, number = divmod(first.year * 12 + first.month, 12)
-        first = datetime(year, number + 1, 1, tzinfo=UTC)
-        yield month, first
+    first = select(func.min(packs.c.recorded_at))
+    [(moment,)] = database.select(first)
+    while moment is not None:
+        month = datetime(moment.year, moment.month, 1, tzinfo=UTC)
+        year, number = divmod(moment.year * 12 + moment.month, 12)
+        following = datetime(year, number + 1, 1, tzinfo=UTC) if year <= MAXYEAR else None
+        yield month, following
+        if following is None:
+            return
+        [(moment,)] = database.select(first.where(packs.c.recorded_at >= following))
 
 
 def _export_month(
-    database: Database, folder: Path, month: datetime, following: datetime
+    database: Database, folder: Path, month: datetime, following: datetime | None
 ) -> Exported:
-    path = folder / f"events-{month:%Y-%m}.ndjson.gz"
+    path = folder / f"events-{month.year:04d}-{month.month:02d}.ndjson.gz"
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
     try:
@@ -85,7 +88,7 @@ def _export_month(
     return Exported(month=month, path=str(path), events=count, digest=digest)
 
 
-def _events(database: Database, month: datetime, following: datetime) -> Iterator[Event]:
+def _events(database: Database, month: datetime, following: datetime | None) -> Iterator[Event]:
     archived = Archived(database)
     after = ("", 0)
     while True:

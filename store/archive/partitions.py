@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 
 from sqlalchemy import text
 
 from store.database import Database
-from store.errors import AccessDenied, DatabaseBusy, EventStoreError
+from store.errors import AccessDenied, DatabaseBusy, EventStoreError, StoreUnavailable
 from store.records import Event
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Partitions:
             raise
         except EventStoreError as error:
             _log.warning("no archive partition for %d-%02d: %s", year, month, error)
-            if isinstance(error, DatabaseBusy):
+            if isinstance(error, DatabaseBusy | StoreUnavailable):
                 return  # the next batch tries again
         self._known.add((year, month))
 
@@ -60,7 +60,7 @@ def _with_next(months: set[tuple[int, int]]) -> set[tuple[int, int]]:
         return set()
     year, month = max(months)
     later = [divmod(year * 12 + month - 1 + ahead, 12) for ahead in range(1, AHEAD + 1)]
-    return months | {(year, month + 1) for year, month in later}
+    return months | {(year, month + 1) for year, month in later if year <= MAXYEAR}
 
 
 def missing_months(database: Database, oldest: datetime | None) -> tuple[list[datetime], int]:
