@@ -456,7 +456,7 @@ def test_two_who_move_do_not_get_into_each_other_s_way(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("at_first", "mover"),
-    [(be_without_archive, archive), (restore, give_back), (give_back, restore)],
+    [(be_without_archive, archive), (restore_one, give_one_back), (give_one_back, restore_one)],
     ids=lambda move: move.__name__,
 )
 def test_while_somebody_moves_everybody_reads(
