@@ -5,7 +5,6 @@ and their packs written, under the locks of their heads, and of the archive itse
 but one from moving events. Who is killed has moved a batch, or not.
 """
 
-import logging
 import os
 import platform
 import time
@@ -23,8 +22,6 @@ from store.database import Database
 from store.errors import ArchiveBusy, DatabaseBusy, EventStoreError
 from store.packs import Pack, checked, compressed, correlations, dictionary_for, pack, runs
 from store.records import Event
-
-_log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 5_000
 BATCH = 2_000
@@ -183,6 +180,8 @@ class Archiver:
             lock_archive(self._database, connection)
             if self._archived.position(connection) != batch.start:
                 raise ArchiveBusy  # it has just been somebody else's turn
+            if self._counted(connection) < batch.end:
+                raise ArchiveBusy  # the rollups have been counted anew, up to an earlier position
             lock_heads(self._database, connection, [each.aggregate_id for each in batch.packs])
             if self._held(batch.chosen, connection) != batch.held:
                 raise ArchiveBusy  # somebody has been restored, or given back, meanwhile
@@ -228,6 +227,12 @@ class Archiver:
             {"start": start},
         )
         return list(map(database.event, rows))
+
+    def _counted(self, connection: Connection) -> int:
+        """Up to where events are in the rollups, which stay there until the transaction ends."""
+        rollup = self._database.tables.tables["rollup"]
+        counted = select(rollup.c.position).with_for_update(read=True)
+        return int(connection.execute(counted).scalar_one())
 
     def _held(
         self, events: Sequence[Event], connection: Connection | None = None

@@ -99,11 +99,21 @@ class Rollups:
     def rebuild(self, settled: int, progress: Progress = lambda _: None) -> None:
         """Count every event anew up to the watermark's position `settled`, and keep that.
 
-        Readers have what was kept before until all of it is there.
+        Readers have what was kept before until all of it is there. What is archived is always
+        counted: the rollups never end below it.
         """
+        while not self._replace(max(settled, self._archived.position()), progress):
+            pass
+
+    def _replace(self, settled: int, progress: Progress) -> bool:
+        """Keep what is counted anew; False where events beyond it were archived meanwhile."""
         counted = self._counted_anew(settled, progress)
         with self._database.transaction() as connection:
-            self._move(connection, settled)  # first, as workers do: so they wait for one another
+            # Locked first, as workers and archivers do: so they wait for one another.
+            connection.execute(select(self._rollup.c.id).with_for_update())
+            if self._archived.position(connection) > settled:
+                return False
+            self._move(connection, settled)
             for table, cells in counted.items():
                 connection.execute(delete(table))
                 names = table.columns.keys()
@@ -114,6 +124,7 @@ class Rollups:
             lengths = counting.all_lengths(self._database, settled)
             names = self._lengths.columns.keys()
             connection.execute(self._lengths.insert().from_select(names, lengths))
+        return True
 
     def _wrong_lengths(self, connection: Connection, position: int) -> Iterator[Difference]:
         kept, right = self._lengths, counting.all_lengths(self._database, position).subquery()

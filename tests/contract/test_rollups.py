@@ -22,12 +22,14 @@ from sqlalchemy import text
 from store import FeedFilter, Hindsight, NewEvent, any_
 from store.cli import hindsight
 from store.database import Database
+from store.errors import ArchiveBusy
 from store.interchange import format_line
 from store.records import Axis, Event, Tally
 from store.rollups import Checked, Difference, Total, counting, keeping, reading, totals
 from store.transfer import import_events
 from store.work import beside, work, work_once
-from tests.archiving import archive_all_but
+from tests.archiving import archive_all_but, archiver
+from tests.archiving import keeping as keeping_newest
 from tests.waiting import until
 
 HOUR = timedelta(hours=1)
@@ -440,6 +442,42 @@ def test_rollups_that_move_on_behind_a_reader_change_no_count(
     monkeypatch.setattr(reading, "counting", SimpleNamespace(kinds=kinds))
     [total] = totals(store.database)
     assert total.events == 5
+
+
+def test_what_is_archived_while_all_is_counted_anew_stays_counted(
+    store: Hindsight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(store, 5)
+    roll_up(store, 5)
+    count = keeping.Rollups._counted_anew
+    moves = iter([4])
+
+    def counted_anew(self: keeping.Rollups, *given: Any) -> Any:
+        found = count(self, *given)
+        for events in moves:
+            append(store, events)
+            roll_up(store, 9)
+            archive_all_but(store, 1)
+        return found
+
+    monkeypatch.setattr(keeping.Rollups, "_counted_anew", counted_anew)
+    store.rollups.rebuild(5)
+    assert store.log.rolled_up() >= 8
+    assert store.counts().events == 9
+    assert store.rollups.check().differences == ()
+
+
+def test_nothing_is_archived_that_is_not_counted_any_more(store: Hindsight) -> None:
+    append(store, 9)
+    roll_up(store, 9)
+    moving = archiver(store)
+    bound = moving.bound(keeping_newest(1))
+    store.rollups.rebuild(3)
+    with pytest.raises(ArchiveBusy):
+        moving.once(bound)
+    assert store.counts().events == 9
+    archive_all_but(store, 1)
+    assert store.counts().events == 9
 
 
 def test_rollups_that_move_on_behind_a_reader_change_no_tally(
