@@ -36,11 +36,12 @@ from store.errors import (
 )
 from store.interchange import format_line
 from store.outbox import Relay
+from store.outbox.operations import Operations
 from store.transfer.importing import import_events
 from store.verification import verify
 from tests import sums, totals
 from tests.archiving import archive_all_but, archiver, keeping
-from tests.published import Recording
+from tests.published import Recording, relay_all
 from tests.statements import round_trips
 
 START = datetime(2023, 1, 30, tzinfo=UTC)
@@ -316,6 +317,19 @@ def test_relays_take_what_is_archived(store_url: str) -> None:
         assert sorted(publisher.events, key=lambda e: e.position) == before
 
 
+def test_who_redrives_is_told_of_later_events_that_are_archived(store_url: str) -> None:
+    with Hindsight(store_url, domain=sums.domain, cache=False) as store:
+        sums.put(store, "a", 1, 2, 3)
+        relay_all(store, dead={"a": 1})
+        operations = Operations(store.database, actor="ada")
+        operations.skip("a", 1, reason="nobody wants it")
+        archive_all_but(store, 0)
+        assert not operations.redrive("a", 1, reason="somebody does").late
+        operations.skip("a", 1, reason="or not")
+        relay_all(store)
+        assert operations.redrive("a", 1, reason="after all").late
+
+
 def test_projections_are_built_from_what_is_archived(store_url: str) -> None:
     with Hindsight(store_url, domain=sums.mended, cache=False) as store:
         for number in range(40):
@@ -400,7 +414,7 @@ def test_nothing_moves_where_somebody_is_held_or_given_back_meanwhile(
         aged.archive.restore("a1")
     moving = Archiver(
         aged.database,
-        settled=lambda: aged.watermark().position,
+        settled=aged.archive.settled,
         prepare=lambda _: getattr(aged.archive, meanwhile)("a1"),
     )
     with pytest.raises(ArchiveBusy):
