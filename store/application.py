@@ -26,7 +26,14 @@ from store.database import Database
 from store.database.postgresql import PostgreSQL
 from store.database.sqlite import SQLite, ensure_folder, require_file
 from store.domain import Domain, Domains, load_domains
-from store.errors import EventStoreError, InvalidSetting, InvalidSource, NoStore, SchemaError
+from store.errors import (
+    EventStoreError,
+    InvalidSetting,
+    InvalidSource,
+    NoStore,
+    SchemaError,
+    StoreUnavailable,
+)
 from store.execution import Executor
 from store.gauges import Levels, StoreGauges
 from store.instrumentation import (
@@ -289,6 +296,8 @@ class Hindsight:
             if newest.get(aggregate_id, 0) <= leaving[aggregate_id]:
                 try:
                     self.snapshot(aggregate_id, replay=False)
+                except StoreUnavailable:
+                    raise  # nor would any other be taken
                 except EventStoreError as error:
                     # It is loaded all the same, from the archive.
                     _log.warning("no snapshot of %r before it is archived: %s", aggregate_id, error)

@@ -80,13 +80,11 @@ class Archived:
         [(position,)] = self._database.rows(sql, {}, connection, at_once=connection is None)
         return int(position)
 
-    def version(self, aggregate_id: str, connection: Connection | None = None) -> int:
+    def version(self, aggregate_id: str) -> int:
         """The version up to which an aggregate's events may be archived; 0 where none is."""
         if not is_storable(aggregate_id):
             return 0
-        rows = self._database.rows(
-            self._through, {"id": aggregate_id}, connection, at_once=connection is None
-        )
+        rows = self._database.rows(self._through, {"id": aggregate_id}, at_once=True)
         return int(rows[0][0]) if rows else 0
 
     def packs(

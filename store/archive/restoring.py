@@ -4,10 +4,8 @@ While it is restored it is held: what is active of an aggregate always begins wh
 versions end, or with the first. So the newest archived come back first, and the oldest go first.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
@@ -163,17 +161,15 @@ class Restorer:
     def _by_stretch(
         self, events: Sequence[Event], connection: Connection
     ) -> list[tuple[Stretch, list[Event]]]:
-        def stretch_of(event: Event) -> int:
-            found = self._archived.following(event.position - 1, connection)
-            assert found is not None, "what was restored was in a batch"  # noqa: S101
-            stretches[found.last_position] = found
-            return found.last_position
-
-        stretches: dict[int, Stretch] = {}
-        grouped: dict[int, list[Event]] = defaultdict(list)
-        for last, found in groupby(sorted(events, key=attrgetter("position")), key=stretch_of):
-            grouped[last] += found
-        return [(stretches[last], found) for last, found in grouped.items()]
+        """The events by the batches that they are of."""
+        grouped: list[tuple[Stretch, list[Event]]] = []
+        for event in sorted(events, key=attrgetter("position")):
+            if not grouped or not grouped[-1][0].has(event.position):
+                stretch = self._archived.following(event.position - 1, connection)
+                assert stretch is not None, "what was restored was in a batch"  # noqa: S101
+                grouped.append((stretch, []))
+            grouped[-1][1].append(event)
+        return grouped
 
     def _count(self, stretch: Stretch, sizes: "Counted", connection: Connection) -> None:
         batches = self._database.tables.tables["archive_batches"]
