@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, MetaData, Select, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, MetaData, Select, Table, and_, func, or_, select, union_all
 
 from store.errors import InvalidEvent
 from store.identifiers import is_storable, prefix_range
 from store.records import AggregateOrder, AggregatePage, AggregateSummary
 
 WALKED = 10_000
-"""Events, or lengths, that are looked through in their order for a page of what is filtered."""
+"""Histories that are looked through in their order for a page of those with a prefix."""
 FEW = 500
 """Heads that are sorted in less time."""
 
@@ -55,7 +55,7 @@ def ordered(tables: MetaData, listing: Listing) -> Select[Any]:
             query = query.order_by(heads.c.version.desc(), heads.c.aggregate_id)
             return query if after is None else query.where(_shorter(tables, after))
         case "recent":
-            return _by_newest_event(tables, listing)
+            return _sorted_by_newest(tables, listing)
     raise InvalidEvent(f"order: {listing.order!r} is none of id, recent, longest")
 
 
@@ -78,26 +78,28 @@ def _filtered(tables: MetaData, listing: Listing) -> Select[Any]:
     return query
 
 
-def among_newest(tables: MetaData, listing: Listing, limit: int) -> Select[Any]:
-    """As many of the most recent heads of a listing as the next `WALKED` positions have.
+def newest(
+    tables: MetaData, listing: Listing, limit: int, within: int | None = None
+) -> Select[Any]:
+    """The most recent heads of a listing, from the newest event backwards.
 
-    Written so that a database can only walk the events backwards, and stop at the limit: the range
-    of ids of a prefix would be a temptation, and so would be a join with all heads.
+    No further than `within` events, and as many aggregates, whose prefix may be another.
+
+    An event is an aggregate's newest where its version is the head's, so no index on what changes
+    with every append is needed. Who has none behind the rollups is where these say: they keep one
+    row an aggregate, archived or not, so next to none is passed.
+
+    Written so that a database can only walk both backwards, and stop at the limit: the range of ids
+    of a prefix would be a temptation, and so would be a join with all heads.
     """
-    events, heads = tables.tables["events"], tables.tables["aggregates"]
-    end: Any = select(func.max(events.alias().c.position) + 1).scalar_subquery()
-    if listing.after is not None:
-        end = _rank(listing.after, listing.after)
-    place = events.c.position
-    newest = select(heads.c.version).where(heads.c.aggregate_id == events.c.aggregate_id)
-    query = select(events.c.aggregate_id, place).where(place < end, place >= end - WALKED)
-    if listing.prefix:
-        begins = func.substr(events.c.aggregate_id, 1, len(listing.prefix))
-        query = query.where(begins == listing.prefix)
-    if listing.aggregate_type is not None:
-        query = query.where(events.c.aggregate_type == listing.aggregate_type)
-    query = query.where(events.c.version == newest.scalar_subquery())
-    found = query.order_by(place.desc()).limit(limit).subquery()
+    events, ends = tables.tables["events"], tables.tables["history_lengths"]
+    heads = tables.tables["aggregates"]
+    counted = select(tables.tables["rollup"].c.position).scalar_subquery()
+    behind = _backwards(listing, events, events.c.position).where(events.c.position > counted)
+    kept = _backwards(listing, ends, ends.c.last_position)
+    walks = [_ending(heads, listing, each, within).limit(limit) for each in (behind, kept)]
+    both = union_all(*(select(each.subquery()) for each in walks)).subquery()
+    found = select(both).order_by(both.c.position.desc()).limit(limit).subquery()
     return (
         select(*heads.columns, found.c.position)
         .join(found, heads.c.aggregate_id == found.c.aggregate_id)
@@ -105,35 +107,54 @@ def among_newest(tables: MetaData, listing: Listing, limit: int) -> Select[Any]:
     )
 
 
-def _by_newest_event(tables: MetaData, listing: Listing) -> Select[Any]:
-    """Heads found from the newest event backwards.
-
-    An event is an aggregate's newest where its version is the head's, so no index on what changes
-    with every append is needed.
-    """
-    events = tables.tables["events"]
-    return _by_newest(tables, listing, events, events.c.version, events.c.position)
-
-
-def by_newest_archived(tables: MetaData, listing: Listing) -> Select[Any]:
-    """The heads of a listing whose newest event is archived, from the newest backwards."""
-    packs = tables.tables["events_archive"]
-    return _by_newest(tables, listing, packs, packs.c.last_version, packs.c.last_position)
-
-
-def _by_newest(
-    tables: MetaData,
-    listing: Listing,
-    table: Table,
-    version: ColumnElement[int],
-    position: ColumnElement[int],
-) -> Select[Any]:
-    heads = tables.tables["aggregates"]
-    newest = and_(table.c.aggregate_id == heads.c.aggregate_id, version == heads.c.version)
-    query = _filtered(tables, listing).add_columns(position).join(table, newest)
+def _backwards(listing: Listing, table: Table, place: ColumnElement[int]) -> Select[Any]:
+    """What a table has of a type, from behind the cursor, without regard to a prefix."""
+    query = select(table.c.aggregate_id, table.c.version, place.label("position"))
+    if listing.aggregate_type is not None:
+        query = query.where(table.c.aggregate_type == listing.aggregate_type)
     if listing.after is not None:
-        query = query.where(position < _rank(listing.after, listing.after))
-    return query.order_by(position.desc())
+        query = query.where(place < _rank(listing.after, listing.after))
+    return query.order_by(place.desc())
+
+
+def _ending(heads: Table, listing: Listing, walk: Select[Any], within: int | None) -> Select[Any]:
+    """Those of a walk where a history ends that has the prefix."""
+    if within is not None:
+        walked = walk.limit(within).subquery()
+        walk = select(walked).order_by(walked.c.position.desc())
+    aggregate_id, version, _ = walk.selected_columns
+    if listing.prefix:
+        walk = walk.where(func.substr(aggregate_id, 1, len(listing.prefix)) == listing.prefix)
+    newest = select(heads.c.version).where(heads.c.aggregate_id == aggregate_id)
+    return walk.where(version == newest.scalar_subquery())
+
+
+def _sorted_by_newest(tables: MetaData, listing: Listing) -> Select[Any]:
+    """Heads by their newest events, each of which is looked up: for a few, or as a last resort."""
+    heads = tables.tables["aggregates"]
+    position = newest_position(tables, heads.c.aggregate_id, heads.c.version)
+    found = _filtered(tables, listing).add_columns(position.label("position")).subquery()
+    query = select(found).order_by(found.c.position.desc())
+    if listing.after is not None:
+        query = query.where(found.c.position < _rank(listing.after, listing.after))
+    return query
+
+
+def newest_position(
+    tables: MetaData, aggregate_id: ColumnElement[str], version: ColumnElement[int]
+) -> ColumnElement[int]:
+    """Where an aggregate's last event is, active or the last of what is archived; 0 if nowhere.
+
+    Nowhere is it if it was lost, which verification tells.
+    """
+    events, packs = tables.tables["events"], tables.tables["events_archive"]
+    active = select(events.c.position).where(
+        events.c.aggregate_id == aggregate_id, events.c.version == version
+    )
+    archived = select(packs.c.last_position).where(
+        packs.c.aggregate_id == aggregate_id, packs.c.last_version == version
+    )
+    return func.coalesce(active.scalar_subquery(), archived.scalar_subquery(), 0)
 
 
 def _shorter(tables: MetaData, after: str) -> ColumnElement[bool]:

@@ -111,14 +111,10 @@ class EventReader:
     def _heads(self, listing: Listing, limit: int) -> list[Row]:
         """The first heads of a listing."""
         rows = self._unsorted(listing, limit)
-        if rows is None:
-            ordered = listings.ordered(self.database.tables, listing)
-            rows = self.database.select(ordered.limit(limit))
-        if listing.order == "recent":
-            lowest = rows[-1][-1] if len(rows) == limit else 0
-            if 0 < self.archived.position() >= lowest:
-                rows = self._recent(listing, limit)
-        return rows
+        if rows is not None:
+            return rows
+        ordered = listings.ordered(self.database.tables, listing)
+        return self.database.select(ordered.limit(limit))
 
     def _unsorted(self, listing: Listing, limit: int) -> list[Row] | None:
         """The first heads found in their order; None where they had better be sorted.
@@ -128,27 +124,24 @@ class EventReader:
         match listing.order:
             case "longest" if not listing.prefix or self._are_many(listing):
                 return rollups.longest(self.database, listing, limit)
-            case "recent" if listing.is_filtered and self._are_many(listing):
-                newest = listings.among_newest(self.database.tables, listing, limit)
-                rows = self.database.select(newest)
-                return rows if len(rows) == limit else None
+            case "recent" if not listing.is_filtered or self._are_many(listing):
+                return self._newest(listing, limit)
+        return None
+
+    def _newest(self, listing: Listing, limit: int) -> list[Row] | None:
+        newest = partial(listings.newest, self.database.tables, listing, limit)
+        if not listing.prefix:
+            return self.database.select(newest())
+        # SQLite looks at all of them, however soon there are enough.
+        for within in (min(4 * limit, listings.WALKED), listings.WALKED):
+            rows = self.database.select(newest(within))
+            if len(rows) == limit:
+                return rows
         return None
 
     def _are_many(self, listing: Listing) -> bool:
         [(found,)] = self.database.select(listings.up_to_few(self.database.tables, listing))
         return bool(found > listings.FEW)
-
-    def _recent(self, listing: Listing, limit: int) -> list[Row]:
-        """The first heads from the newest event backwards, where some of those are archived."""
-        tables = self.database.tables
-        rows: list[Row] = []
-        with self.database.snapshot() as connection:
-            for ordered in (
-                listings.ordered(tables, listing),
-                listings.by_newest_archived(tables, listing),
-            ):
-                rows += map(tuple, connection.execute(ordered.limit(limit)))
-        return sorted(rows, key=itemgetter(-1), reverse=True)[:limit]
 
     def events(
         self,

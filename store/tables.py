@@ -362,6 +362,7 @@ def _define_lengths(metadata: MetaData) -> None:
     aggregate_id = Column("aggregate_id", _ID, primary_key=True)
     aggregate_type = Column("aggregate_type", Text, nullable=False)
     version = Column("version", BigInteger, nullable=False)
+    last_position = Column("last_position", BigInteger, nullable=False)
     # In the order of a listing: the longest first, and those as long by id.
     order = (version.desc(), aggregate_id)
     Table(
@@ -370,8 +371,11 @@ def _define_lengths(metadata: MetaData) -> None:
         aggregate_id,
         aggregate_type,
         version,
+        last_position,
         Index("history_lengths_version_idx", *order),
         Index("history_lengths_aggregate_type_version_idx", aggregate_type, *order),
+        Index("history_lengths_last_position_idx", last_position),
+        Index("history_lengths_aggregate_type_last_position_idx", aggregate_type, last_position),
         sqlite_with_rowid=False,
     )
 

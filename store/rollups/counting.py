@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from store.database import Database
+from store.listings import newest_position
 from store.records import Axis, Event
 from store.sources import MICROSECOND
 from store.sources.tallying import stretch_of
@@ -66,10 +67,11 @@ def kinds(database: Database, after: int, until: int | None = None) -> Select[An
 def lengths(database: Database, after: int, until: int) -> Select[Any]:
     """Rows of `history_lengths`: the aggregates of the events behind `after` up to `until`."""
     events = database.tables.tables["events"]
+    own = (events.c.aggregate_id, events.c.aggregate_type)
     return (
-        select(events.c.aggregate_id, events.c.aggregate_type, func.max(events.c.version))
+        select(*own, func.max(events.c.version), func.max(events.c.position))
         .where(events.c.position > after, events.c.position <= until)
-        .group_by(events.c.aggregate_id, events.c.aggregate_type)
+        .group_by(*own)
     )
 
 
@@ -77,7 +79,8 @@ def all_lengths(database: Database, until: int) -> Select[Any]:
     """Rows of `history_lengths`: every aggregate as it was at the position `until`.
 
     It is as much shorter than its head as it has events behind that, for versions have no gaps. In
-    the rollups is what is archived; so none of these is.
+    the rollups is what is archived; so none of these is, and who ends in the archive ends with its
+    last pack.
     """
     events, heads = (database.tables.tables[name] for name in ("events", "aggregates"))
     behind = (
@@ -88,11 +91,10 @@ def all_lengths(database: Database, until: int) -> Select[Any]:
     )
     version = heads.c.version - func.coalesce(behind.c.events, 0)
     own = behind.c.aggregate_id == heads.c.aggregate_id
-    return (
-        select(heads.c.aggregate_id, heads.c.aggregate_type, version.label("version"))
-        .outerjoin(behind, own)
-        .where(version > 0)
-    )
+    names = (heads.c.aggregate_id, heads.c.aggregate_type)
+    kept = select(*names, version.label("version")).outerjoin(behind, own).subquery()
+    position = newest_position(database.tables, kept.c.aggregate_id, kept.c.version)
+    return select(*kept.c, position.label("last_position")).where(kept.c.version > 0)
 
 
 def hours_of(events: Iterable[Event], axis: Axis) -> list[Row]:

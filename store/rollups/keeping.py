@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, get_args
 
 from msgspec import Struct
-from sqlalchemy import Connection, Select, Table, and_, delete, func, select, update
+from sqlalchemy import Connection, Select, Table, and_, delete, func, or_, select, update
 
 from store.archived import Archived
 from store.database import Database
@@ -128,21 +128,21 @@ class Rollups:
 
     def _wrong_lengths(self, connection: Connection, position: int) -> Iterator[Difference]:
         kept, right = self._lengths, counting.all_lengths(self._database, position).subquery()
-        key = ("aggregate_type", "aggregate_id")
+        key, values = ("aggregate_type", "aggregate_id"), ("version", "last_position")
         same = and_(*(kept.c[name] == right.c[name] for name in key))
         named = [func.coalesce(kept.c[name], right.c[name]).label(name) for name in key]
         query = (
-            select(*named, kept.c.version, right.c.version)
+            select(*named, *(table.c[name] for table in (kept, right) for name in values))
             .select_from(right.outerjoin(kept, same, full=True))
-            .where(kept.c.version.is_distinct_from(right.c.version))
+            .where(or_(*(kept.c[name].is_distinct_from(right.c[name]) for name in values)))
             .order_by(*named)
         )
-        for *place, version, counted in connection.execute(query):
+        for row in connection.execute(query):
             yield Difference(
                 table=str(kept.name),
-                key=dict(zip(key, place, strict=True)),
-                kept=None if version is None else {"version": version},
-                counted=None if counted is None else {"version": counted},
+                key=dict(zip(key, row[:2], strict=True)),
+                kept=None if row[2] is None else dict(zip(values, row[2:4], strict=True)),
+                counted=None if row[4] is None else dict(zip(values, row[4:], strict=True)),
             )
 
     def _is_at(self, connection: Connection, position: int) -> bool:

@@ -129,8 +129,8 @@ def test_a_page_of_the_feed_reads_the_page(planned: Planned, place: dict[str, An
     check(planned.plans(page), rows=PAGE)
 
 
-# From the newest event backwards, some twenty are passed for each that is an aggregate's newest.
-ROWS = {"id": PAGE + 1, "recent": 40 * PAGE, "longest": PAGE + 1}
+# Of the most recent, where each ends and twice its head; and where the rollups end.
+ROWS = {"id": PAGE + 1, "recent": 3 * (PAGE + 1) + 1, "longest": PAGE + 1}
 ORDERS = ["id", "recent", "longest"]
 
 

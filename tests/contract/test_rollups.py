@@ -270,7 +270,7 @@ def damage(store: Hindsight) -> None:
             "DELETE FROM event_counts WHERE axis = 'occurred'",
             "INSERT INTO event_totals VALUES ('ghost', 'Happened', 1, 2, 1, 3)",
             "UPDATE history_lengths SET version = version + 2",
-            "INSERT INTO history_lengths VALUES ('ghost', 'thing', 1)",
+            "INSERT INTO history_lengths VALUES ('ghost', 'thing', 1, 1)",
         ):
             connection.execute(text(statement))
 
@@ -315,13 +315,13 @@ def test_a_check_tells_each_row_that_is_wrong(store: Hindsight) -> None:
             Difference(
                 table="history_lengths",
                 key={"aggregate_type": "thing", "aggregate_id": "a"},
-                kept={"version": 3},
-                counted={"version": 1},
+                kept={"version": 3, "last_position": 1},
+                counted={"version": 1, "last_position": 1},
             ),
             Difference(
                 table="history_lengths",
                 key={"aggregate_type": "thing", "aggregate_id": "ghost"},
-                kept={"version": 1},
+                kept={"version": 1, "last_position": 1},
                 counted=None,
             ),
         ),
@@ -339,14 +339,14 @@ def test_a_check_misses_a_length(store: Hindsight) -> None:
         Difference(
             table="history_lengths",
             key={"aggregate_type": "other"} | key,
-            kept={"version": 2},
+            kept={"version": 2, "last_position": 2},
             counted=None,
         ),
         Difference(
             table="history_lengths",
             key={"aggregate_type": "thing"} | key,
             kept=None,
-            counted={"version": 2},
+            counted={"version": 2, "last_position": 2},
         ),
     )
 

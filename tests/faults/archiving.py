@@ -346,7 +346,7 @@ def main() -> None:
     path, stop = Path(file), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     moving.SHARE = 0.9
-    with opened(url, domain) as kept, Hindsight(url, domain=domain, cache=False) as store:
+    with opened(url, domain) as kept, opened(url, domain, cache=False) as store:
         tasks: list[Task] = []
         if task == "write":
             tasks = [Writer(kept, path, int(number)).step]

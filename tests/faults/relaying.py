@@ -50,11 +50,11 @@ class ToFile:
         return failures
 
 
-def opened(url: str, domain: Domain | None = None) -> Hindsight:
+def opened(url: str, domain: Domain | None = None, *, cache: bool = True) -> Hindsight:
     """The store, once its database is there."""
     while True:
         try:
-            return Hindsight(url, domain=domain)
+            return Hindsight(url, domain=domain, cache=cache)
         except StoreUnavailable:
             time.sleep(0.05)
 

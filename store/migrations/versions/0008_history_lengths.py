@@ -1,4 +1,4 @@
-"""How long each history is, in an order that listings read."""
+"""How long each history is and where it ends, in orders that listings read."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,13 +8,25 @@ down_revision = "0007"
 
 # As long as it was where the rollups end: versions have no gaps.
 FILL = """
-    INSERT INTO history_lengths (aggregate_id, aggregate_type, version)
-    SELECT a.aggregate_id, a.aggregate_type, a.version - coalesce(behind.events, 0)
-    FROM aggregates AS a LEFT JOIN (
-        SELECT aggregate_id, count(*) AS events FROM events
-        WHERE position > (SELECT position FROM rollup) GROUP BY aggregate_id
-    ) AS behind ON behind.aggregate_id = a.aggregate_id
-    WHERE a.version > coalesce(behind.events, 0)
+    INSERT INTO history_lengths (aggregate_id, aggregate_type, version, last_position)
+    SELECT kept.aggregate_id, kept.aggregate_type, kept.version, coalesce(
+        (
+            SELECT e.position FROM events AS e
+            WHERE e.aggregate_id = kept.aggregate_id AND e.version = kept.version
+        ), (
+            SELECT p.last_position FROM events_archive AS p
+            WHERE p.aggregate_id = kept.aggregate_id AND p.last_version = kept.version
+        ), 0
+    )
+    FROM (
+        SELECT
+            a.aggregate_id, a.aggregate_type, a.version - coalesce(behind.events, 0) AS version
+        FROM aggregates AS a LEFT JOIN (
+            SELECT aggregate_id, count(*) AS events FROM events
+            WHERE position > (SELECT position FROM rollup) GROUP BY aggregate_id
+        ) AS behind ON behind.aggregate_id = a.aggregate_id
+    ) AS kept
+    WHERE kept.version > 0
 """
 
 INDEXES = (
@@ -22,6 +34,11 @@ INDEXES = (
     """
     CREATE INDEX history_lengths_aggregate_type_version_idx
     ON history_lengths (aggregate_type, version DESC, aggregate_id)
+    """,
+    "CREATE INDEX history_lengths_last_position_idx ON history_lengths (last_position)",
+    """
+    CREATE INDEX history_lengths_aggregate_type_last_position_idx
+    ON history_lengths (aggregate_type, last_position)
     """,
 )
 
@@ -31,6 +48,7 @@ POSTGRESQL = (
         aggregate_id text COLLATE "C" NOT NULL,
         aggregate_type text NOT NULL,
         version bigint NOT NULL,
+        last_position bigint NOT NULL,
         CONSTRAINT history_lengths_pkey PRIMARY KEY (aggregate_id)
     )
     """,
@@ -69,6 +87,7 @@ SQLITE = (
         aggregate_id TEXT NOT NULL,
         aggregate_type TEXT NOT NULL,
         version BIGINT NOT NULL,
+        last_position BIGINT NOT NULL,
         CONSTRAINT history_lengths_pkey PRIMARY KEY (aggregate_id)
     ) WITHOUT ROWID
     """,
