@@ -17,6 +17,14 @@ PATIENCE = 20_000
 expect.set_options(timeout=PATIENCE)
 
 
+LOOKS = [("light", 1440), ("dark", 800)]
+"""Theme and width of a window, in pixels."""
+OTHER_LOOKS = [
+    pytest.param(theme, width, marks=pytest.mark.soak)
+    for theme, width in (("light", 800), ("dark", 1440))
+]
+
+
 class Serve(Protocol):
     """Gives the address of a dashboard over a source."""
 
@@ -66,12 +74,15 @@ def started(
 
 @pytest.fixture(scope="session")
 def browser(chromium_path: str) -> Iterator[Browser]:
-    # Pages of one person share a process, and with it the scripts that are compiled already.
     arguments = [
         "--no-sandbox",
         "--disable-background-networking",
         "--disable-component-update",
+        # Pages of one person share a process, and with it the scripts that are compiled already.
         "--process-per-site",
+        # A graphics card that is emulated costs a tenth of the time.
+        "--disable-gpu",
+        "--disable-software-rasterizer",
     ]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium_path, args=arguments)

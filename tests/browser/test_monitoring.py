@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from store import Hindsight, NewEvent, any_, migrate
-from tests.browser.conftest import Serve
+from tests.browser.conftest import LOOKS, OTHER_LOOKS, Serve
 from tests.browser.monitored import (
     SECOND,
     Document,
@@ -515,8 +515,7 @@ def test_a_cursor_tells_each_step(page: Page, address: str) -> None:
 # Every theme, every width
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 800])
+@pytest.mark.parametrize(("theme", "width"), [*LOOKS, *OTHER_LOOKS])
 def test_the_page_breaks_no_rule_and_fits(
     new_context: NewContext, address: str, theme: str, width: int
 ) -> None:
@@ -528,13 +527,11 @@ def test_the_page_breaks_no_rule_and_fits(
         expect(page.locator(".fresh-line")).not_to_be_empty()
         page.wait_for_timeout(300)
         assert main(page).evaluate(OVERFLOWING) == []
-        # Seconds where there is much: once in each theme and at each width.
-        if name != "huge" or (theme == "light") == (width == 1440):
-            results = Axe().run(page, options=WCAG)
-            found[name] = [
-                (violation["id"], [node["html"] for node in violation["nodes"]])
-                for violation in results.response["violations"]
-            ]
+        results = Axe().run(page, options=WCAG)
+        found[name] = [
+            (violation["id"], [node["html"] for node in violation["nodes"]])
+            for violation in results.response["violations"]
+        ]
         page.unroute_all()
     assert found == {name: [] for name in found}
     assert "busy" in found

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from store import Hindsight, NewEvent, any_
 from store.outbox import ATTEMPTS, Relay
 from store.outbox.operations import Operations
 from tests.archiving import keeping
-from tests.browser.conftest import Serve
+from tests.browser.conftest import LOOKS, OTHER_LOOKS, Serve
 from tests.browser.test_app_shell import OVERFLOWING, WCAG
 from tests.published import Recording
 from tests.waiting import until
@@ -232,22 +231,22 @@ def test_an_event_file_says_that_it_has_no_outbox(page: Page, serve: Serve, tmp_
     expect(page.get_by_text("These events are in no store")).to_be_visible()
 
 
+@pytest.mark.parametrize(("theme", "width"), [*LOOKS, *OTHER_LOOKS])
 def test_it_fits_and_everybody_can_use_it(
-    new_context: NewContext, serve: Serve, stuck: str
+    new_context: NewContext, serve: Serve, stuck: str, theme: str, width: int
 ) -> None:
     with Hindsight(stuck, clock=lambda: datetime(2023, 1, 31, tzinfo=UTC)) as store:
         put(store, "order-9", "Made", "Paid")
         list(store.archive.run(keeping(1)))
         store.archive.restore("order-1")
     address = f"{serve(stuck, operate=True)}/operations"
-    for theme, width in product(("light", "dark"), (1440, 800)):
-        page = new_context(color_scheme=theme, width=width).new_page()
-        page.goto(address)
-        expect(row(page, "Dead letters", "order-1")).to_be_visible()
-        main = page.get_by_role("main", name="Operations")
-        expect(row(page, "Restored", "order-1")).to_be_visible()
-        assert main.evaluate(OVERFLOWING) == []
-        row(page, "Dead letters", "order-1").get_by_role("button", name="Skip").click()
-        expect(page.get_by_role("dialog")).to_be_visible()
-        results = Axe().run(page, options=WCAG)
-        assert results.violations_count == 0, results.generate_report()
+    page = new_context(color_scheme=theme, width=width).new_page()
+    page.goto(address)
+    expect(row(page, "Dead letters", "order-1")).to_be_visible()
+    main = page.get_by_role("main", name="Operations")
+    expect(row(page, "Restored", "order-1")).to_be_visible()
+    assert main.evaluate(OVERFLOWING) == []
+    row(page, "Dead letters", "order-1").get_by_role("button", name="Skip").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    results = Axe().run(page, options=WCAG)
+    assert results.violations_count == 0, results.generate_report()

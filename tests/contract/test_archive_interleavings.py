@@ -270,30 +270,40 @@ def keep_a_snapshot(store: Hindsight, before: Sequence[Event]) -> None:
 
 READERS = (
     read_events,
-    read_events_backward,
-    read_some_events,
     read_events_of_a_time,
     read_history,
-    read_outline,
     read_feed,
+    load,
+    load_old_versions,
+    append_again,
+    import_again,
+    check_everything,
+)
+OTHER_READERS = (
+    read_events_backward,
+    read_some_events,
+    read_outline,
     read_feed_backward,
     read_some_of_the_feed,
     read_headers,
-    load,
-    load_old_versions,
     load_as_of,
-    append_again,
     append_several_again,
     append_again_within,
-    import_again,
     list_what_is_to_be_published,
-    check_everything,
     keep_a_snapshot,
 )
+"""Who goes about it much as one of these."""
+
+
+def seldom(*each: object) -> list[Any]:
+    """Only in the soak."""
+    return [pytest.param(one, marks=pytest.mark.soak) for one in each]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
+@pytest.mark.parametrize(
+    "read", [*READERS, *seldom(*OTHER_READERS)], ids=lambda read: read.__name__
+)
 @pytest.mark.parametrize("moved", MOVED)
 def test_nobody_notices_what_moves_between_two_statements(
     store: Hindsight,
@@ -418,13 +428,15 @@ def restore_one(store: Hindsight) -> None:
     "moves",
     [
         (be_without_archive, archive_all, archive_all),
-        (be_without_archive, archive_all, restore_one),
-        (hold_some, archive_all, archive_all),
-        (hold_some, archive_all, give_one_back),
-        (hold_some, give_one_back, archive_all),
         (hold_some, give_one_back, restore_one),
         (give_back, restore_one, archive_all),
-        (give_back, restore_one, give_one_back),
+        *seldom(
+            (be_without_archive, archive_all, restore_one),
+            (hold_some, archive_all, archive_all),
+            (hold_some, archive_all, give_one_back),
+            (hold_some, give_one_back, archive_all),
+            (give_back, restore_one, give_one_back),
+        ),
     ],
     ids=lambda moves: "-".join(move.__name__ for move in moves),
 )

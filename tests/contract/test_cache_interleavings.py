@@ -262,7 +262,7 @@ def run(fresh_url: Callable[[], str], redis: RedisServer, *, examples: int, step
 def test_whatever_happens_cached_equals_uncached(
     fresh_url: Callable[[], str], own_redis: RedisServer
 ) -> None:
-    run(fresh_url, own_redis, examples=25, steps=25)
+    run(fresh_url, own_redis, examples=12, steps=25)
 
 
 @pytest.mark.soak

@@ -853,7 +853,12 @@ def analysed(repository: Repository, aggregate_id: str, shift: int) -> list[Any]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "domain"), [("receipt_wabo", False), ("scoop_main", False), ("scoop_main", True)]
+    ("name", "domain"),
+    [
+        ("receipt_wabo", False),
+        pytest.param("scoop_main", False, marks=pytest.mark.soak),
+        ("scoop_main", True),
+    ],
 )
 def test_one_history_gives_the_same_answers_from_four_places(
     *, four: Callable[[str, Domains], Stores], name: str, domain: bool

@@ -642,12 +642,12 @@ def peak(reading: Iterator[Event]) -> int:
 
 
 @pytest.mark.slow
-def test_reading_50_000_events_keeps_no_more_than_a_batch(
+def test_reading_20_000_events_keeps_no_more_than_a_batch(
     new_shelf: Callable[[], Shelf],
 ) -> None:
     shelf = new_shelf()
     for number in range(10):
-        events = [NewEvent("E", {"text": "x" * 100, "n": n}) for n in range(5_000)]
+        events = [NewEvent("E", {"text": "x" * 100, "n": n}) for n in range(2_000)]
         shelf.store.append("a", f"a-{number}", events, expected=any_())
     source = shelf.source()
     deque(source.feed(limit=1_000), maxlen=0)  # what is cached for ever is cached now
