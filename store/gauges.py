@@ -11,6 +11,7 @@ from msgspec import Struct
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from store import rollups
 from store.archive.standing import standing
 from store.database import Database
 from store.errors import AccessDenied, EventStoreError, SchemaError, StatementTimeout
@@ -68,6 +69,7 @@ class Archiving(Struct, frozen=True, kw_only=True):
 class Levels(Struct, frozen=True, kw_only=True):
     """How the store stands: bytes, events not yet to be followed, seconds they have been held.
 
+    `rollup_lag` are positions behind the rollups.
     There is no `backlog`, nor `archive`, and are no `projections`, where the database did not tell,
     or may not.
     """
@@ -75,6 +77,7 @@ class Levels(Struct, frozen=True, kw_only=True):
     size: int
     feed_lag: int
     watermark_age: float
+    rollup_lag: int
     largest: Sequence[tuple[str, int]] = ()
     backlog: Backlog | None = None
     projections: Sequence[Following] | None = None
@@ -92,6 +95,7 @@ class StoreGauges:
         self._backend = backend
         self._reader = EventReader(database, name="")
         self._levels: Levels | None = None
+        self._read_at = monotonic()
         self._reading: Thread | None = None
         self._failure: str | None = None
         self._again = 0.0
@@ -104,7 +108,12 @@ class StoreGauges:
         )
         build.add_metric((version("hindsight-event-store"), self._backend), 1)
         levels = self.levels()
-        return (build,) if levels is None else (build, *gauge_families(levels))
+        age = GaugeMetricFamily(
+            "event_store_levels_age_seconds",
+            "How long ago the database could be read for what is told of it, or was first asked.",
+            value=monotonic() - self._read_at,
+        )
+        return (build, age) if levels is None else (build, age, *gauge_families(levels))
 
     def levels(self) -> Levels | None:
         """The newest levels; None before the first could be read.
@@ -132,7 +141,7 @@ class StoreGauges:
         started = monotonic()
         try:
             self._levels = self._with(self._levels)
-            self._failure = None
+            self._read_at, self._failure = started, None
         except EventStoreError as error:
             if str(error) != self._failure:
                 _log.warning("the store's gauges keep their last values: %s", error)
@@ -147,11 +156,13 @@ class StoreGauges:
     def _with(self, before: Levels | None) -> Levels:
         """The levels now; who is largest is what it was before, where it takes too long to know."""
         watermark = self._reader.watermark()
+        visible = self._database.visible_position()
         since = None if watermark.holder is None else watermark.holder.since
         return Levels(
             size=self._database.bytes_used(),
-            feed_lag=max(self._database.visible_position() - watermark.position, 0),
+            feed_lag=max(visible - watermark.position, 0),
             watermark_age=0.0 if since is None else (datetime.now(UTC) - since).total_seconds(),
+            rollup_lag=max(visible - rollups.position(self._database), 0),
             largest=self._largest(() if before is None else before.largest),
             backlog=self._backlog(None if before is None else before.backlog),
             projections=self._projections(None if before is None else before.projections),
@@ -235,6 +246,11 @@ def gauge_families(levels: Levels) -> Iterable[Metric]:
         "event_store_watermark_age_seconds",
         "How long the oldest transaction that followers wait for is open.",
         value=levels.watermark_age,
+    )
+    yield GaugeMetricFamily(
+        "event_store_rollup_lag_events",
+        "Positions that are not yet in the counts by type and hour.",
+        value=levels.rollup_lag,
     )
     if levels.backlog is not None:
         yield from _backlog_families(levels.backlog)

@@ -48,6 +48,20 @@ class Moment(click.ParamType[datetime]):
             self.fail(f"{value!r} is no time such as 2026-11-22T09:30:00Z", param, ctx)
 
 
+class Address(click.ParamType[tuple[str, int]]):
+    """Where to listen: a port of this machine alone, or with the address it is on."""
+
+    name = "[HOST:]PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        host, _, port = str(value).rpartition(":")
+        if not (port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 65_536):
+            self.fail(f"{value!r} is no address such as 9101 or 0.0.0.0:9101", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
 class Since(click.ParamType[datetime]):
     """An ISO 8601 time with its zone, or how long ago it was."""
 

@@ -2,12 +2,16 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import click
+from prometheus_client import start_http_server
 
 from store.application import Hindsight
 from store.archive import Moved
 from store.cli.columns import shown
+from store.cli.parameters import Address
 from store.cli.program import domain_option, store_option
 from store.cli.projections import tell_left_out
 from store.domain import Domains
@@ -32,9 +36,12 @@ from store.work import work as keep_working
 
 @click.command()
 @click.option("--once", is_flag=True, help="Do what there is to do, and end.")
+@click.option(
+    "--metrics", "metrics_at", type=Address(), help="Answer Prometheus there, under /metrics."
+)
 @domain_option
 @store_option()
-def work(*, url: str, domains: Domains, once: bool) -> None:
+def work(*, url: str, domains: Domains, once: bool, metrics_at: tuple[str, int] | None) -> None:
     """Do the work that no request waits for, until told to stop.
 
     What was appended is brought to the handlers of the domain, and to Redis Streams where
@@ -51,11 +58,12 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
     \b
     Examples:
       hindsight work --domain users:domain
+      hindsight work --domain users:domain --metrics 0.0.0.0:9101
       hindsight work --once
     """
     if not (domains.domains or Settings.from_environment().topic):
         raise click.UsageError("no domain named; give --domain MODULE:NAME or EVENT_STORE_DOMAIN")
-    with Hindsight(url, domain=domains) as store:
+    with Hindsight(url, domain=domains) as store, ExitStack() as stack:
         relay, projectors = store.own_relay(), store.own_projectors()
         if once:
             if relay is not None:
@@ -65,6 +73,8 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
             _report(work_once(store))
             _archive(store)
             return
+        if metrics_at is not None:
+            stack.enter_context(_answering(store, *metrics_at))
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -79,6 +89,24 @@ def work(*, url: str, domains: Domains, once: bool) -> None:
         ]
         with beside(stop, tasks):
             keep_working(store, stop=stop, report=_report)
+
+
+@contextmanager
+def _answering(store: Hindsight, host: str, port: int) -> Iterator[None]:
+    """Tell Prometheus the metrics of this process, until the block ends."""
+    try:
+        server, thread = start_http_server(port, host, store.metrics.registry)
+    except OSError as error:
+        where = click.Option(["--metrics"])
+        raise click.BadParameter(f"{host}:{port}: {error.strerror}", param=where) from None
+    shown_host = f"[{host}]" if ":" in host else host
+    click.echo(f"metrics on http://{shown_host}:{server.server_port}/metrics")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _archive(store: Hindsight) -> None:

@@ -318,6 +318,19 @@ def test_the_largest_aggregates_and_the_size_are_told(
     assert value(registry, "event_store_watermark_age_seconds") == 0
 
 
+def test_what_is_not_rolled_up_is_told(
+    bank: Hindsight, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.gauges.FRESH_FOR", 0.0)
+    monkeypatch.setattr("store.gauges.SHARE", 0)
+    bank.append("account", "a", drawn(3), expected=any_())
+    bank.exposition()
+    assert value(registry, "event_store_rollup_lag_events") == 3
+    bank.rollups.roll_up(2)
+    bank.exposition()
+    assert value(registry, "event_store_rollup_lag_events") == 1
+
+
 def test_connections_in_use_are_told(bank: Hindsight, registry: CollectorRegistry) -> None:
     with bank.database.connect():
         bank.exposition()
