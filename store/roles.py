@@ -1,7 +1,9 @@
-"""What the role that a service runs under may do on PostgreSQL, and nothing more."""
+"""What the roles of a store may do on PostgreSQL, and nothing more."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from psycopg import Connection as Driver
 from psycopg import errors as pg
 from psycopg.sql import Identifier
 from sqlalchemy import Connection, text
@@ -39,6 +41,60 @@ ARCHIVER = (
     "SELECT, UPDATE ON TABLE archive",
     "EXECUTE ON FUNCTION create_archive_partition",
 )
+
+
+READER = (
+    "USAGE ON SCHEMA {schema}",
+    "SELECT ON TABLE events, aggregates, snapshots, folds, outbox, operations, inbox",
+    "SELECT ON TABLE checkpoints, projection_failures, conflicts, metric_samples",
+    "SELECT ON TABLE rollup, event_totals, event_counts, history_lengths",
+    "SELECT ON TABLE archive, archive_batches, archive_restored, events_archive",
+    f"SELECT ON TABLE events_archive_default, store_info, {VERSION_TABLE}",
+    # Without it the last position drawn is unknown, which is an error and not 0.
+    "SELECT ON SEQUENCE events_position_seq",
+    "EXECUTE ON FUNCTION event_digest",
+)
+
+
+def create_roles(connection: Connection, roles: Iterable[str], folder: Path) -> list[str]:
+    """Make those roles that are not there yet, which may log in; which these were.
+
+    The file of a role's name in `folder` has its password, of which the server is told only a
+    verifier.
+
+    Raises:
+        NotFound: there is no such file, or nothing in it.
+    """
+    known = set(connection.scalars(text("SELECT rolname FROM pg_roles")))
+    made = [role for role in dict.fromkeys(roles) if role not in known]
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Driver)  # noqa: S101
+    passwords = {role: _password(folder / role) for role in made}
+    for role, password in passwords.items():
+        verifier = driver.pgconn.encrypt_password(
+            password.encode(), role.encode(), b"scram-sha-256"
+        ).decode()
+        connection.exec_driver_sql(f"CREATE ROLE {_quoted(role)} LOGIN PASSWORD '{verifier}'")
+    return made
+
+
+def _password(file: Path) -> str:
+    try:
+        password = file.read_text().strip()
+    except OSError as error:
+        raise NotFound(f"no password: {file}: {error.strerror}") from None
+    if not password:
+        raise NotFound(f"no password: {file} is empty")
+    return password
+
+
+def grant_reader(connection: Connection, role: str) -> None:
+    """Let an existing role read all there is, and write nothing.
+
+    Raises:
+        NotFound: there is no such role.
+    """
+    _grant(connection, role, READER)
 
 
 def grant_archiver(connection: Connection, role: str) -> None:

@@ -338,3 +338,101 @@ def test_nobody_changes_what_is_archived(
         store.database.archiving(patience=1.0) as connection,
     ):
         connection.execute(text(sql))
+
+
+# Roles that migrate makes
+
+
+@pytest.fixture
+def made(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
+) -> Iterator[dict[str, str]]:
+    """Roles by what they are for, made by one call, and made no more by a second."""
+    names = {kind: f"{kind}_{uuid4().hex}" for kind in ("app", "reader", "archiver")}
+    for name in names.values():
+        (tmp_path / name).write_text(f"secret of {name}\n")
+    options = [text for kind, name in names.items() for text in (f"--{kind}-role", name)]
+    words = ["migrate", "--url", postgres_url, *options, "--create-roles", str(tmp_path)]
+    for _ in range(2):
+        result = CliRunner().invoke(hindsight, [*words, "--domain", "users:domain"])
+        assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1:] == [
+        f"{names['app']} may append and read",
+        f"{names['reader']} may read",
+        f"{names['archiver']} may append, read and archive",
+    ]
+    yield names
+    database = postgres_url.partition("@/")[2].partition("?")[0]
+    for name in names.values():
+        postgres_server.execute(f"DROP OWNED BY {name} CASCADE", database=database)
+        postgres_server.execute(f"DROP ROLE {name}")
+
+
+def test_roles_are_made_with_passwords_that_the_server_never_sees(
+    postgres_server: PostgresServer, made: dict[str, str]
+) -> None:
+    query = "SELECT rolpassword, rolcanlogin, rolsuper, rolcreaterole, rolcreatedb FROM pg_authid"
+    for name in made.values():
+        [(verifier, *rights)] = postgres_server.execute(f"{query} WHERE rolname = '{name}'")
+        assert verifier.startswith("SCRAM-SHA-256$")
+        assert rights == [True, False, False, False]
+    assert "secret of" not in postgres_server.log
+
+
+def test_the_reader_reads_all_there_is_and_writes_nothing(
+    made: dict[str, str], postgres_url: str
+) -> None:
+    with Hindsight(postgres_url, domain=users_domain) as store:
+        create = CreateUser(
+            username="ada",
+            email="ada@a.example",
+            full_name="Ada",
+            password_hash="…",  # noqa: S106
+        )
+        position = store.execute("ada", create).events[-1].position
+        for projector in store.own_projectors():
+            while projector.once().events:
+                pass
+        store.snapshot("ada")
+    url = postgres_url.replace("postgres@", f"{made['reader']}@")
+    with Hindsight(url, domain=users_domain, read_only=True, metrics=False) as reader:
+        assert reader.load("ada").version == 1
+        assert [event.position for event in reader.feed()] == [position]
+        assert reader.watermark().position == position
+        assert reader.counts().events == 1
+        assert reader.aggregates(order="recent").items[0].aggregate_id == "ada"
+        assert [row["user_id"] for row in reader.read_model("users").query().rows] == ["ada"]
+        assert reader.outbox.standing().pending == 1
+        assert verify(reader.log).finding_count == 0
+        assert reader.conflicts.newest() == []
+    with Hindsight(url, metrics=False, cache=False) as writer:
+        with pytest.raises(AccessDenied):
+            writer.append("user", "bob", [CREATED], expected=none())
+        for sql in (
+            "DELETE FROM outbox",
+            "UPDATE checkpoints SET position = 0",
+            "DELETE FROM conflicts",
+            "CREATE TABLE mine ()",
+        ):
+            with pytest.raises(AccessDenied), writer.database.transaction() as connection:
+                connection.execute(text(sql))
+
+
+@pytest.mark.parametrize(
+    ("file", "complaint"), [(None, "No such file or directory"), (" \n", "is empty")]
+)
+def test_a_role_without_a_password_is_not_made(
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    tmp_path: Path,
+    file: str | None,
+    complaint: str,
+) -> None:
+    if file is not None:
+        (tmp_path / "nobody").write_text(file)
+    words = ["migrate", "--url", postgres_url, "--app-role", "nobody"]
+    result = CliRunner().invoke(hindsight, [*words, "--create-roles", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: no password: {tmp_path}/nobody")
+    assert complaint in result.stderr
+    assert postgres_server.execute("SELECT 1 FROM pg_roles WHERE rolname = 'nobody'") == []
