@@ -54,13 +54,20 @@ def complaints(exposition: bytes) -> str:
 @contextmanager
 def scraping(target: str, folder: Path) -> Iterator[str]:
     """The address of a Prometheus that asks `target`, a host and port, each second."""
-    program = find()
-    assert program is not None, "no Prometheus found; run: make prometheus"
     config = folder / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 1s}\n"
         f"scrape_configs: [{{job_name: users, static_configs: [{{targets: ['{target}']}}]}}]\n"
     )
+    with running(config, folder) as url:
+        yield url
+
+
+@contextmanager
+def running(config: Path, folder: Path) -> Iterator[str]:
+    """The address of a Prometheus with a configuration, whose data is in a folder."""
+    program = find()
+    assert program is not None, "no Prometheus found; run: make prometheus"
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     options = [
