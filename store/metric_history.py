@@ -9,6 +9,9 @@ from msgspec import Struct
 from store.sources import start_of
 
 Labels: TypeAlias = tuple[str, ...]
+Severity: TypeAlias = Literal["critical", "warning"]
+OURS = "EventStore"
+"""How the names of our alerts begin."""
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -40,6 +43,22 @@ class Newest(Struct, frozen=True, kw_only=True):
 
     at: datetime
     process: str
+
+
+class Firing(Struct, frozen=True, kw_only=True):
+    """An alert that fires; `since` is when it began, where that is known."""
+
+    name: str
+    severity: Severity
+    summary: str
+    since: datetime | None = None
+
+
+class Alerts(Struct, frozen=True, kw_only=True):
+    """Which of so many `rules` fire, the critical first."""
+
+    rules: int
+    firing: Sequence[Firing]
 
 
 class MetricHistory(Protocol):
@@ -87,6 +106,20 @@ class MetricHistory(Protocol):
             MetricsUnavailable: who keeps them does not answer.
         """
         ...
+
+    def alerts(self) -> Alerts | None:
+        """Which of our alerts fire; None where who keeps the metrics looks at none.
+
+        Raises:
+            MetricsUnavailable: who keeps them does not answer.
+        """
+        ...
+
+
+def ranked(rules: int, firing: Iterable[Firing]) -> Alerts:
+    """The alerts in the order in which to look at them."""
+    order = sorted(firing, key=lambda each: (each.severity != "critical", each.name, each.summary))
+    return Alerts(rules=rules, firing=order)
 
 
 def quantile(rank: float, buckets: Mapping[float, float]) -> float | None:

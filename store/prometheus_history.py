@@ -8,17 +8,18 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from store.errors import InvalidSetting, MetricsUnavailable
-from store.metric_history import Labels, Newest, Window
+from store.metric_history import OURS, Alerts, Firing, Labels, Newest, Window, ranked
 
 TIME_LIMIT = 5.0
 """Seconds that an answer may take."""
+T = TypeVar("T")
 _LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -34,6 +35,30 @@ class _Result(Struct):
 
 class _Answer(Struct):
     data: _Result
+
+
+class _Alert(Struct):
+    state: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    active_at: datetime = msgspec.field(name="activeAt")
+
+
+class _Rule(Struct):
+    name: str
+    alerts: list[_Alert] = []
+
+
+class _Group(Struct):
+    rules: list[_Rule]
+
+
+class _Groups(Struct):
+    groups: list[_Group]
+
+
+class _Rules(Struct):
+    data: _Groups
 
 
 class PrometheusHistory:
@@ -65,6 +90,7 @@ class PrometheusHistory:
             )
         host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else f"{parts.hostname}"
         self.name = host if port is None else f"{host}:{port}"
+        self._labels = dict(labels)
         self._matchers = ",".join(f"{name}={json.dumps(value)}" for name, value in labels)
         self._api = f"{parts.scheme}://{self.name}{parts.path.rstrip('/')}/api/v1"
         self._headers = {}
@@ -99,6 +125,22 @@ class PrometheusHistory:
         at = datetime.fromtimestamp(float(found[0].value[1]), UTC)
         return Newest(at=at, process=found[0].metric.get("instance", ""))
 
+    def alerts(self) -> Alerts | None:
+        """See `MetricHistory.alerts`: of the stores that the labels of the URL leave."""
+        groups = self._answer("rules?type=alert", None, _Rules).data.groups
+        rules = [rule for group in groups for rule in group.rules if rule.name.startswith(OURS)]
+        if not rules:
+            return None
+        of_rules = ((rule, alert) for rule in rules for alert in rule.alerts)
+        ours = [_firing(rule, alert) for rule, alert in of_rules if self._is_ours(alert)]
+        return ranked(len(rules), ours)
+
+    def _is_ours(self, alert: _Alert) -> bool:
+        # Alerts add up series: what they do not tell apart they have no label for.
+        labels = alert.labels
+        ours = all(labels.get(name, value) == value for name, value in self._labels.items())
+        return ours and alert.state == "firing"
+
     def _series(self, metric: str) -> str:
         return f"{metric}{{{self._matchers}}}"
 
@@ -120,17 +162,29 @@ class PrometheusHistory:
         return answer
 
     def _ask(self, path: str, parameters: Mapping[str, Any]) -> Sequence[_Series]:
+        return self._answer(path, urlencode(parameters).encode(), _Answer).data.result
+
+    def _answer(self, path: str, form: bytes | None, kind: type[T]) -> T:
         request = urllib.request.Request(  # noqa: S310 (checked: http or https)
-            f"{self._api}/{path}", data=urlencode(parameters).encode(), headers=self._headers
+            f"{self._api}/{path}", data=form, headers=self._headers
         )
         try:
             with urllib.request.urlopen(request, timeout=TIME_LIMIT) as answer:  # noqa: S310
-                found = msgspec.json.decode(answer.read(), type=_Answer).data.result
+                return msgspec.json.decode(answer.read(), type=kind)
         except (OSError, HTTPException, msgspec.MsgspecError) as error:
             raise MetricsUnavailable(
                 f"no metrics from Prometheus at {self.name}: {_why(error)}"
             ) from error
-        return found
+
+
+def _firing(rule: _Rule, alert: _Alert) -> Firing:
+    critical = alert.labels.get("severity") == "critical"
+    return Firing(
+        name=rule.name,
+        severity="critical" if critical else "warning",
+        summary=alert.annotations.get("summary", ""),
+        since=alert.active_at,
+    )
 
 
 def _why(error: Exception) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Table, delete, or_, select, tuple_
 
 from store.database import Database
-from store.metric_history import Labels, Newest, Window, floor
+from store.metric_history import Alerts, Labels, Newest, Window, floor
 from store.metrics import Metrics, Series
 
 EVERY = timedelta(seconds=10)
@@ -180,6 +180,10 @@ class SampledHistory:
     def levels(self, gauge: str, window: Window) -> Sequence[float | None]:
         """See `MetricHistory.levels`."""
         return [step.levels.get(gauge) for step in self._steps(window)]
+
+    def alerts(self) -> Alerts | None:
+        """See `MetricHistory.alerts`: rows look at nothing."""
+        return None
 
     def newest(self) -> Newest | None:
         """See `MetricHistory.newest`."""

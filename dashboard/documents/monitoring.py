@@ -10,12 +10,21 @@ from dashboard import resources
 from dashboard.documents.cached import Cached, cached
 from dashboard.moments import to_microseconds
 from dashboard.parameters import InvalidAddress
+from store.alerts import evaluated
 from store.application import Hindsight
 from store.conflict import Outcome, Verdict
 from store.conflict_log import ConflictLog, Conflicts, Logged
 from store.errors import NotFound
 from store.gauges import Levels
-from store.metric_history import MetricHistory, Newest, Window, filled, quantile
+from store.metric_history import (
+    Firing,
+    MetricHistory,
+    Newest,
+    Severity,
+    Window,
+    filled,
+    quantile,
+)
 from store.metrics import SECONDS
 from store.sources import MICROSECOND
 
@@ -75,6 +84,23 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     feed_lag: int
     watermark_age: float
+
+
+class Fired(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that fires, and since when, in µs since 1970, where that is known."""
+
+    name: str
+    severity: Severity
+    summary: str
+    since: int | None
+
+
+class Looked(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of so many alert rules fire, and who looked: Prometheus, or the dashboard itself."""
+
+    by: Literal["prometheus", "dashboard"]
+    rules: int
+    firing: Sequence[Fired]
 
 
 class Tallied(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +182,7 @@ class Monitoring(msgspec.Struct, frozen=True, kw_only=True):
     quantiles: Mapping[str, Mapping[str, float | None]]
     levels: Mapping[str, Sequence[float | None]]
     level: Level | None
+    alerts: Looked | None
     cache: Cached
     logged: Tallied
     hours: Sequence[OfHour]
@@ -188,7 +215,7 @@ def _window(wanted: Range, history: MetricHistory, now: datetime) -> Window:
 
 
 def _seen(store: Hindsight, named: str, now: datetime, window: Window) -> Monitoring:
-    history, log = store.history, store.conflicts
+    history, log, levels = store.history, store.conflicts, store.levels()
     by_type = log.counts("type", since=window.start)
     saves = history.increases("event_store_save_duration_seconds_count", window)
     return Monitoring(
@@ -209,7 +236,8 @@ def _seen(store: Hindsight, named: str, now: datetime, window: Window) -> Monito
             "feed_lag": history.levels("event_store_feed_lag_events", window),
             "watermark_age": history.levels("event_store_watermark_age_seconds", window),
         },
-        level=_level(store.levels()),
+        level=_level(levels),
+        alerts=_looked(history, levels, now),
         cache=cached(history, window),
         logged=_tallied(by_type),
         hours=[_of_hour(each) for each in by_type],
@@ -229,6 +257,25 @@ def _level(found: Levels | None) -> Level | None:
     if found is None:
         return None
     return Level(size=found.size, feed_lag=found.feed_lag, watermark_age=found.watermark_age)
+
+
+def _looked(history: MetricHistory, levels: Levels | None, now: datetime) -> Looked | None:
+    found = history.alerts()
+    by: Literal["prometheus", "dashboard"] = "dashboard" if found is None else "prometheus"
+    if found is None:
+        if levels is None:
+            return None
+        found = evaluated(levels, history, now)
+    return Looked(by=by, rules=found.rules, firing=[_fired(each) for each in found.firing])
+
+
+def _fired(found: Firing) -> Fired:
+    return Fired(
+        name=found.name,
+        severity=found.severity,
+        summary=found.summary,
+        since=None if found.since is None else to_microseconds(found.since),
+    )
 
 
 def _outcomes(history: MetricHistory, window: Window) -> Mapping[str, Sequence[float]]:

@@ -1,5 +1,6 @@
 // The Monitoring page: which writers collide, whether they had to, and how fast the store is.
 
+import { Alerts } from "./alerts.js";
 import { Cached } from "./cached.js";
 import { hottest, recent } from "./conflicts.js";
 import { Latest, expect, load } from "./documents.js";
@@ -34,6 +35,7 @@ class Monitoring extends Page {
     super("Monitoring");
     this.fresh = h("p", { class: "fresh-line" });
     this.problem = h("div", { class: "problem" });
+    this.alerts = new Alerts();
     this.figures = new Figures();
     this.conflicts = new Series({ title: "Conflicts over time", unit: "conflicts", scale: COUNT, bars: true, tall: true, nothing: "No conflicts in this range" });
     this.hours = new Heat({ title: "Conflicts by hour", down: "aggregate types", across: "hours", kind: "by-hour", nothing: "No conflicts in this range" });
@@ -51,8 +53,8 @@ class Monitoring extends Page {
     this.overview = panels(this.conflicts, this.hours);
     this.unmeasured = howToFill();
     this.content = this.#arranged();
-    this.unmeasured.hidden = this.content.hidden = true;
-    show(this.main, h("div", { class: "state" }, this.fresh, this.problem), this.unmeasured, this.content);
+    this.alerts.element.hidden = this.unmeasured.hidden = this.content.hidden = true;
+    show(this.main, h("div", { class: "state" }, this.fresh, this.problem), this.alerts.element, this.unmeasured, this.content);
     document.addEventListener("visibilitychange", () => this.#live && this.isShown() && !document.hidden && this.#ask());
     setInterval(() => this.isShown() && !document.hidden && this.#tick(), SECOND);
     this.start();
@@ -133,6 +135,8 @@ class Monitoring extends Page {
     // The conflict log is quicker than the first sample.
     const unmeasured = found.source.kind === "samples" && !found.newest && !found.logged.detected;
     show(this.problem);
+    this.alerts.element.hidden = false;
+    this.alerts.update(found.alerts);
     this.unmeasured.hidden = !unmeasured;
     this.content.hidden = unmeasured;
     this.#draw();
@@ -148,7 +152,7 @@ class Monitoring extends Page {
   // There is no picture to show, only why.
   #refuse(why) {
     this.found = null;
-    this.unmeasured.hidden = this.content.hidden = true;
+    this.alerts.element.hidden = this.unmeasured.hidden = this.content.hidden = true;
     show(this.problem, why);
     show(this.fresh);
   }

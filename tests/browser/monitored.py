@@ -47,6 +47,7 @@ def quiet(span: str = "1h") -> Document:
             "watermark_age": [None] * (steps - 1) + [0.2],
         },
         "level": {"size": 1_500_000, "feed_lag": 0, "watermark_age": 0.2},
+        "alerts": {"by": "dashboard", "rules": 19, "firing": []},
         "cache": {
             "ratios": {"l1": [0.9] * steps, "l2": [0.5] * steps},
             "lookups": 1_000,
@@ -105,6 +106,20 @@ def busy(span: str = "1h", *, aggregate_id: str | None = "user-1", conflicts: in
         "absorbed": [0] * (steps - 1) + [conflicts - 1],
         "escaped": [0] * (steps - 1) + [1],
     }
+    document["alerts"]["firing"] = [
+        {
+            "name": "EventStoreDeadLetters",
+            "severity": "critical",
+            "summary": "Dead letters: 2; what follows them in their aggregates waits",
+            "since": at - 90 * SECOND,
+        },
+        {
+            "name": "EventStoreConflictsEscape",
+            "severity": "warning",
+            "summary": "Callers see conflicts: 5% of appends",
+            "since": None,
+        },
+    ]
     document["logged"] = counts | {"absorbed": conflicts - 1}
     document["hours"] = [counts | {"hour": at // HOUR * HOUR, "aggregate_type": "user"}]
     document["pairs"] = [counts | {"losing": "ChangeEmail", "winning": "LockAccount"}]

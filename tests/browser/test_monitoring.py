@@ -427,7 +427,7 @@ def test_news_is_drawn_in_place(page: Page, address: str, monkeypatch: pytest.Mo
     page.evaluate(SHIFTS)
     before = focused.bounding_box()
     height = main(page).evaluate(HEIGHT)
-    told.document = busy(conflicts=9)
+    told.document = busy(conflicts=9) | {"alerts": quiet()["alerts"]}
     expect(table_rows(page, RECENT)).to_have_count(9)
     expect(legend(page, "Conflicts over time")).to_have_text(["Escaped1", "Absorbed8"])
     expect(focused).to_be_focused()

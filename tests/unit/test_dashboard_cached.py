@@ -14,7 +14,7 @@ from dashboard import resources, routes
 from dashboard.documents.cached import Cached, cached
 from store import Hindsight
 from store.domain import Domains
-from store.metric_history import Labels, Newest, Window
+from store.metric_history import Alerts, Labels, Newest, Window
 from tests.lookups import BYTES, LOOKUPS, look_up, process
 from tests.servers import RedisServer
 from tests.totals import put
@@ -76,6 +76,9 @@ class Given:
 
     def levels(self, gauge: str, window: Window) -> Sequence[float | None]:
         raise NotImplementedError(gauge, window)
+
+    def alerts(self) -> Alerts | None:
+        raise NotImplementedError
 
     def newest(self) -> Newest | None:
         raise NotImplementedError
