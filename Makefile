@@ -18,9 +18,8 @@ demo: $(runtime) ## the dashboard on a store of sample users, http://127.0.0.1:8
 	@EVENT_STORE_DOMAIN=users:domain $(bin)/python -m dashboard --demo
 
 test: lint browser prometheus ## lint, then every test but soak: real PostgreSQL, real Chromium
-	@$(bin)/python -m pytest -n 3 --dist worksteal tests/unit tests/contract
+	@$(bin)/python -m pytest -n 3 --dist worksteal tests/unit tests/contract tests/concurrency
 	@$(bin)/python -m pytest -n 2 --dist worksteal tests/browser
-	@$(bin)/python -m pytest -n 3 --dist worksteal tests/concurrency
 	@$(bin)/python -m pytest -n 2 --dist worksteal tests/faults
 
 check: lint prometheus ## lint, unit and contract tests: before every commit, under 2 minutes

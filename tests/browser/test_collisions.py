@@ -20,7 +20,7 @@ from users.commands import ChangeEmail, CreateUser, UpdateProfile
 pytestmark = pytest.mark.browser
 
 ADA = CreateUser(username="ada", email="a@a.example", full_name="Ada", password_hash="…")  # noqa: S106
-ROUNDS = 60
+ROUNDS = 30
 
 
 class Shared(NamedTuple):
