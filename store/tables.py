@@ -348,6 +348,7 @@ def _define_rollups(metadata: MetaData) -> None:
         "event_counts",
         metadata,
         Column("axis", Text, primary_key=True),
+        Column("hours", Integer, primary_key=True, autoincrement=False),
         Column("hour", Integer, primary_key=True, autoincrement=False),
         Column("aggregate_type", Text, primary_key=True),
         Column("event_type", Text, primary_key=True),

@@ -141,10 +141,7 @@ def _print_check(checked: Checked) -> None:
 
 
 def _line(difference: Difference) -> str:
-    key = " ".join(
-        utc_text(part) if isinstance(part, datetime) else str(part)
-        for part in difference.key.values()
-    )
+    key = " ".join(_key_part(name, part) for name, part in difference.key.items())
     kept, counted = difference.kept, difference.counted
     if kept is None:
         what = "missing"
@@ -157,6 +154,12 @@ def _line(difference: Difference) -> str:
             if value != counted[name]
         )
     return shown(f"wrong: {difference.table} {key}: {what}")
+
+
+def _key_part(name: str, part: object) -> str:
+    if isinstance(part, datetime):
+        return utc_text(part)
+    return f"{part} h" if name == "hours" else str(part)
 
 
 def _print_counts(title: str, counts: dict[str, int]) -> None:

@@ -7,8 +7,10 @@ from typing import Any, TypeAlias
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     Select,
     case,
+    cast,
     func,
     literal,
     literal_column,
@@ -22,28 +24,47 @@ from store.sources import MICROSECOND
 from store.sources.tallying import stretch_of
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+WIDTHS = (1, DAY // HOUR)
+"""Of how many hours there are rows in `event_counts`."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Row: TypeAlias = tuple[Any, ...]
 
 
-def hours(database: Database, axis: Axis, after: int, until: int) -> Select[Any]:
-    """Rows of `event_counts`: the events behind `after` up to `until`, on one axis."""
+def counts(database: Database, axis: Axis, after: int, until: int) -> CompoundSelect[Any]:
+    """Rows of `event_counts`: the events behind `after` up to `until`, on one axis.
+
+    Days are added up from the hours, so that the events are read once.
+    """
     events = database.tables.tables["events"]
     moment: ColumnElement[int] = literal_column(database.microseconds(f"{axis}_at"), BigInteger)
     kind = [events.c.aggregate_type, events.c.event_type]
-    return (
+    hours = (
         select(
-            literal(axis),
             stretch_of(moment, MICROSECOND, HOUR).label("hour"),
             *kind,
-            func.count(),
-            func.min(events.c.position),
-            func.max(events.c.position),
+            func.count().label("events"),
+            func.min(events.c.position).label("first_position"),
+            func.max(events.c.position).label("last_position"),
         )
         .where(events.c.position > after, events.c.position <= until)
         .group_by("hour", *kind)
+        .cte("hours")
     )
+    own = hours.c
+    one, day = WIDTHS
+    days = select(
+        literal(axis),
+        literal(day),
+        (stretch_of(own.hour, HOUR, DAY) * day).label("first_hour"),
+        own.aggregate_type,
+        own.event_type,
+        cast(func.sum(own.events), BigInteger),
+        func.min(own.first_position),
+        func.max(own.last_position),
+    ).group_by("first_hour", own.aggregate_type, own.event_type)
+    return select(literal(axis), literal(one), *own).union_all(days)
 
 
 def kinds(database: Database, after: int, until: int | None = None) -> Select[Any]:
@@ -97,15 +118,17 @@ def all_lengths(database: Database, until: int) -> Select[Any]:
     return select(*kept.c, position.label("last_position")).where(kept.c.version > 0)
 
 
-def hours_of(events: Iterable[Event], axis: Axis) -> list[Row]:
-    """`hours` of events in hand."""
+def counts_of(events: Iterable[Event], axis: Axis) -> list[Row]:
+    """`counts` of events in hand."""
     found: dict[Row, tuple[int, int, int]] = {}
     for event in events:
         moment = event.occurred_at if axis == "occurred" else event.recorded_at
         assert moment is not None, "our tables keep it"  # noqa: S101
-        key = (axis, _hour(moment), event.aggregate_type, event.event_type)
-        count, first, last = found.get(key, (0, event.position, event.position))
-        found[key] = (count + 1, min(first, event.position), max(last, event.position))
+        hour = (moment - _EPOCH) // HOUR
+        for hours in WIDTHS:
+            key = (axis, hours, hour // hours * hours, event.aggregate_type, event.event_type)
+            count, first, last = found.get(key, (0, event.position, event.position))
+            found[key] = (count + 1, min(first, event.position), max(last, event.position))
     return [(*key, *values) for key, values in found.items()]
 
 
@@ -117,7 +140,3 @@ def kinds_of(events: Iterable[Event]) -> list[Row]:
         count, begun, last = found.get(key, (0, 0, 0))
         found[key] = (count + 1, begun + (event.version == 1), max(last, event.position))
     return [(*key, *values) for key, values in found.items()]
-
-
-def _hour(moment: datetime) -> int:
-    return (moment - _EPOCH) // HOUR

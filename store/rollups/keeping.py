@@ -4,7 +4,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, get_args
 
 from msgspec import Struct
-from sqlalchemy import Connection, Select, Table, and_, delete, func, or_, select, update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Select,
+    Table,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from store.archived import Archived
 from store.database import Database
@@ -24,6 +35,7 @@ first position: positions and versions only grow."""
 
 Progress: TypeAlias = Callable[[int], None]
 """Hears how many positions more are done."""
+_Query: TypeAlias = Select[Any] | CompoundSelect[Any]
 _Cells: TypeAlias = dict[tuple[Any, ...], tuple[Any, ...]]
 """The rows of a table: what is in its key, and what is not."""
 
@@ -153,10 +165,10 @@ class Rollups:
     def _move(self, connection: Connection, position: int) -> None:
         connection.execute(update(self._rollup).values(position=position))
 
-    def _counting(self, after: int, until: int) -> Iterator[tuple[Table, Select[Any]]]:
+    def _counting(self, after: int, until: int) -> Iterator[tuple[Table, _Query]]:
         """Queries for the rows of each table that hold those events."""
         for axis in AXES:
-            yield self._counts, counting.hours(self._database, axis, after, until)
+            yield self._counts, counting.counts(self._database, axis, after, until)
         yield self._totals, counting.kinds(self._database, after, until)
 
     def _counted_anew(self, until: int, progress: Progress) -> dict[Table, _Cells]:
@@ -183,12 +195,12 @@ class Rollups:
             ]
             archived = self._archived.of_stretch(stretch, connection) if stretch else []
         events = [event for event in archived if after < event.position <= end]
-        rows.extend((self._counts, counting.hours_of(events, axis)) for axis in AXES)
+        rows.extend((self._counts, counting.counts_of(events, axis)) for axis in AXES)
         rows.append((self._totals, counting.kinds_of(events)))
         return end, rows
 
 
-def _adding(connection: Connection, table: Table, counted: Select[Any]) -> Any:
+def _adding(connection: Connection, table: Table, counted: _Query) -> Any:
     """The statement that adds newer rows to a table."""
     statement = insert(connection, table).from_select(table.columns.keys(), counted)
     new = statement.excluded

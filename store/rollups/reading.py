@@ -8,21 +8,26 @@ from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
+    FromClause,
+    Select,
     Table,
     and_,
     case,
     cast,
     false,
     func,
+    not_,
     select,
     true,
+    union_all,
 )
 
 from store.database import Database
 from store.identifiers import is_storable
 from store.records import FeedFilter, Tally
 from store.rollups import counting
-from store.rollups.counting import HOUR
+from store.rollups.counting import DAY, HOUR
 from store.sources.tallying import StretchRow, stretch_of, tallies
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -105,6 +110,11 @@ class Asked(Struct, frozen=True, kw_only=True):
         return not self.width % HOUR and all(each is None for each in others)
 
     @property
+    def by_day(self) -> bool:
+        """Whether whole days are fine enough, but for those that it cuts."""
+        return self.by_hour and not self.width % DAY
+
+    @property
     def is_bounded(self) -> bool:
         """Whether the rollups may know of events that it is not about."""
         where = self.where
@@ -120,8 +130,8 @@ class Asked(Struct, frozen=True, kw_only=True):
 def tally(database: Database, scan: Scan, asked: Asked) -> Sequence[Tally]:
     """See `EventSource.tally`; `scan` counts what the filter wants.
 
-    Whole hours come from the rollups. For all else they say between which positions it lies, so
-    that no other events are read.
+    Whole hours, or days, come from the rollups. For all else they say between which positions it
+    lies, so that no other events are read.
     """
     width = asked.width
     is_helped = asked.by_hour or asked.is_bounded
@@ -153,26 +163,11 @@ class _Cells(Struct, frozen=True, kw_only=True):
 
 def _cells(database: Database, asked: Asked) -> _Cells:
     rollup, table = (database.tables.tables[name] for name in ("rollup", "event_counts"))
-    touched, inside = _conditions(table, asked)
-    is_whole = and_(true(), *inside) if asked.by_hour else false()
-    hour = table.c.hour
-    number = case((is_whole, stretch_of(hour, HOUR, asked.width)), else_=hour)
-    cells = (
-        select(
-            is_whole.label("is_whole"),
-            number.label("number"),
-            table.c.aggregate_type,
-            table.c.event_type,
-            cast(func.sum(table.c.events), BigInteger),
-            func.min(table.c.first_position),
-            func.max(table.c.last_position),
-        )
-        .where(*touched)
-        .group_by("is_whole", "number", table.c.aggregate_type, table.c.event_type)
-        .subquery()
-    )
+    counted = _days(table, asked) if asked.by_day else _hours(table, asked)
+    cells = counted.subquery()
+    # All in one statement, as what is read of days and hours is to end at the same position.
     query = select(rollup.c.position, *cells.c).select_from(rollup.outerjoin(cells, true()))
-    rows = [tuple(row) for row in database.select(query)]
+    rows = database.select(query)
     return _Cells(
         position=rows[0][0],
         whole=[row[2:] for row in rows if row[1]],
@@ -184,24 +179,70 @@ def _cells(database: Database, asked: Asked) -> _Cells:
     )
 
 
+def _hours(table: Table, asked: Asked) -> Select[Any]:
+    """Whether it is whole, and a `StretchRow`: of hours that a bound cuts the hour itself."""
+    touched, inside = _conditions(table, asked, HOUR)
+    if not asked.by_hour:
+        return _counts(table, HOUR, HOUR, false()).where(*touched)
+    return _counts(table, HOUR, asked.width, and_(true(), *inside)).where(*touched)
+
+
+def _days(table: Table, asked: Asked) -> Select[Any] | CompoundSelect[Any]:
+    """What `_hours` says, by the rows of hours only where a bound cuts their day."""
+    touched, inside = _conditions(table, asked, DAY)
+    if not inside:
+        return _counts(table, DAY, asked.width, true()).where(*touched)
+    days = select(*table.c, and_(*inside).label("is_inside")).where(*touched).cte("days")
+    cut = select(days.c.hour).where(not_(days.c.is_inside)).distinct().cte("cut")
+    whole = days.c.hour.not_in(select(cut.c.hour))
+    within = and_(table.c.hour >= cut.c.hour, table.c.hour < cut.c.hour + DAY // HOUR)
+    return union_all(
+        _counts(days, DAY, asked.width, true()).where(whole),
+        _hours(table, asked).select_from(cut.join(table, within)),
+    )
+
+
+def _counts(
+    rows: FromClause, unit: timedelta, width: timedelta, is_whole: ColumnElement[bool]
+) -> Select[Any]:
+    """Rows of hours or days, the `unit`, added up to stretches of a width where they are whole."""
+    own = rows.c
+    number = case((is_whole, stretch_of(own.hour, HOUR, width)), else_=own.hour)
+    key = (is_whole.label("is_whole"), number.label("number"), own.aggregate_type, own.event_type)
+    if width == unit:
+        return select(*key, own.events, own.first_position, own.last_position)
+    return select(
+        *key,
+        cast(func.sum(own.events), BigInteger),
+        func.min(own.first_position),
+        func.max(own.last_position),
+    ).group_by("is_whole", "number", *key[2:])
+
+
 def _conditions(
-    table: Table, asked: Asked
+    table: Table, asked: Asked, unit: timedelta
 ) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
-    """Which rows share an event with what is asked for, perhaps, and which are all within it."""
+    """Which rows of hours or days share an event with what is asked for, perhaps.
+
+    And which of these are all within it: all, if no bound can cut one.
+    """
     where, of = asked.where, table.c
-    after = _possible(asked.after)
-    touched = [of.axis == where.axis, of.last_position > after]
-    inside = [of.first_position > after]
+    touched = [of.axis == where.axis, of.hours == unit // HOUR]
+    inside: list[ColumnElement[bool]] = []
+    if asked.after > 0:
+        after = _possible(asked.after)
+        touched.append(of.last_position > after)
+        inside.append(of.first_position > after)
     if asked.before is not None:
         before = _possible(asked.before)
         touched.append(of.first_position < before)
         inside.append(of.last_position < before)
     if where.since is not None:
-        touched.append(of.hour >= _hour(where.since))
-        inside.append(of.hour >= _next_hour(where.since))
+        touched.append(of.hour >= _holding(where.since, unit))
+        inside.append(of.hour >= _following(where.since, unit))
     if where.until is not None:
-        touched.append(of.hour < _next_hour(where.until))
-        inside.append(of.hour < _hour(where.until))
+        touched.append(of.hour < _following(where.until, unit))
+        inside.append(of.hour < _holding(where.until, unit))
     if where.aggregate_type is not None:
         touched.append(of.aggregate_type == where.aggregate_type)
     if where.event_types:
@@ -214,14 +255,14 @@ def _possible(position: int) -> int:
     return max(-(2**63), min(position, 2**63 - 1))
 
 
-def _hour(moment: datetime) -> int:
-    """The number of the hour that holds a moment."""
-    return (moment - _EPOCH) // HOUR
+def _holding(moment: datetime, unit: timedelta) -> int:
+    """The first hour of the hour or day that holds a moment."""
+    return (moment - _EPOCH) // unit * (unit // HOUR)
 
 
-def _next_hour(moment: datetime) -> int:
-    """The number of the first hour that begins at a moment or behind it."""
-    return -((_EPOCH - moment) // HOUR)
+def _following(moment: datetime, unit: timedelta) -> int:
+    """The first hour of the first hour or day that begins at a moment or behind it."""
+    return -((_EPOCH - moment) // unit) * (unit // HOUR)
 
 
 def _joined(spans: Iterable[range]) -> list[range]:

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,26 @@ def test_a_search_that_many_match_reads_the_page(
         return store.aggregates(order=order, limit=PAGE, **where)
 
     check(planned.plans(page), rows=max(ROWS[order], FEW + 1))
+
+
+@pytest.mark.parametrize("bounds", [{}, {"after": EVENTS // 4}, {"before": EVENTS // 4 * 3}])
+def test_a_histogram_of_days_reads_the_days(planned: Planned, bounds: dict[str, int]) -> None:
+    """And of those that a bound cuts the hours, of which there are as many as events, nearly."""
+    kept = "SELECT count(*) FROM event_counts WHERE hours = 24 AND axis = 'occurred'"
+    [(days,)] = planned.store.database.rows(kept, {})
+
+    def tally(store: Hindsight) -> object:
+        return store.tally(width=timedelta(days=1), **bounds)
+
+    found = planned.plans(tally)
+    check(found, rows=days + 500)
+    if planned.server is None:
+        assert all(
+            "(axis=? AND hours=?" in step
+            for plan in found
+            for step in plan.text.splitlines()
+            if "event_counts" in step
+        )
 
 
 def test_an_append_touches_its_own_rows(planned: Planned) -> None:

@@ -33,6 +33,7 @@ from tests.archiving import keeping as keeping_newest
 from tests.waiting import until
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 11, 22, 9, 34, tzinfo=UTC)
 
@@ -71,9 +72,9 @@ class Line(Struct, frozen=True):
 
 
 def near(*moments: datetime) -> st.SearchStrategy[datetime]:
-    """Times hours or microseconds away, with many on the hour."""
+    """Times days, hours or microseconds away, with many on the hour."""
     ticks = st.integers(-3, 3) | st.integers(-4 * 10**6 * 3600, 4 * 10**6 * 3600)
-    hours = st.sampled_from([-HOUR, 0 * HOUR, HOUR])
+    hours = st.sampled_from([-DAY, -HOUR, 0 * HOUR, HOUR, DAY])
     return st.builds(
         lambda moment, hour, tick: moment + hour + tick * timedelta(microseconds=1),
         st.sampled_from(moments),
@@ -82,7 +83,7 @@ def near(*moments: datetime) -> st.SearchStrategy[datetime]:
     )
 
 
-HOURS = (EPOCH, START.replace(minute=0))
+HOURS = (EPOCH, START.replace(minute=0), START.replace(hour=0, minute=0))
 lines = st.lists(
     st.builds(
         Line,
@@ -178,7 +179,7 @@ filters = st.builds(
     axis=st.sampled_from(["occurred", "recorded"]),
     actor=st.none() | st.none() | st.just("ann"),
 )
-widths = st.sampled_from([timedelta(minutes=1), HOUR, 2 * HOUR, 24 * HOUR, 7 * 24 * HOUR])
+widths = st.sampled_from([timedelta(minutes=1), HOUR, 2 * HOUR, DAY, 36 * HOUR, 2 * DAY, 7 * DAY])
 bounds = st.just((0, None)) | st.tuples(st.integers(-1, 31), st.none() | st.integers(-1, 31))
 
 
@@ -212,25 +213,28 @@ def test_counts_are_the_same_wherever_the_rollups_end(
         assert totals(store.database) == plain_totals(events)
 
 
-def test_every_bound_cuts_where_it_says(store: Hindsight) -> None:
-    """Positions and times cut hours on and off the hour, in an order that time does not have."""
-    minutes = (10, 190, 70, 59, 61, 130, 0, 60, 119, 120, 179, 180)
-    at = [START.replace(minute=0) + timedelta(minutes=minute) for minute in minutes]
+@pytest.mark.parametrize("unit", [HOUR, DAY])
+def test_every_bound_cuts_where_it_says(store: Hindsight, unit: timedelta) -> None:
+    """Positions and times cut hours, or days, at and off their start, in an order not of time."""
+    begin = START.replace(hour=0, minute=0)
+    parts = (10, 190, 70, 59, 61, 130, 0, 60, 119, 120, 179, 180)
+    at = [begin + part * unit / 60 for part in parts]
     imported(
         store,
         [
-            Line("z" if number % 3 else "Created", 1, each, each + HOUR / 2, goes_on=False)
+            Line("z" if number % 3 else "Created", 1, each, each + unit / 2, goes_on=False)
             for number, each in enumerate(at)
         ],
     )
     roll_up(store, 10)
-    half_hours = [START.replace(minute=0) + each * HOUR / 2 for each in (0, 1, 2, 3, 5, 6)]
+    halves = [begin + each * unit / 2 for each in (0, 1, 2, 3, 5, 6)]
+    off = [begin + 61 * unit / 60 + timedelta(minutes=1)]
     events = list(store.feed())
     asked = product(
-        (HOUR, 2 * HOUR, timedelta(minutes=20)),
+        (unit, 2 * unit, unit / 3),
         keeping.AXES,
-        (None, *half_hours),
-        (None, *half_hours),
+        (None, *halves, *off),
+        (None, *halves, *off),
         (0, 2, 5),
         (None, 5, 9, 12),
     )
@@ -240,7 +244,7 @@ def test_every_bound_cuts_where_it_says(store: Hindsight) -> None:
             event
             for event in events
             if after < event.position < (before or 99)
-            and (since or EPOCH) <= moment(event, axis) < (end or START + 99 * HOUR)
+            and (since or EPOCH) <= moment(event, axis) < (end or begin + 99 * unit)
         ]
         found = store.tally(width=width, where=where, after=after, before=before)
         assert list(found) == expected(wanted, where, width), (width, where, after, before)
@@ -282,6 +286,7 @@ def test_a_check_tells_each_row_that_is_wrong(store: Hindsight) -> None:
     [event] = store.feed()
     assert event.recorded_at is not None
     recorded = event.recorded_at.replace(minute=0, second=0, microsecond=0)
+    occurred = START.replace(minute=0)
     thing = {"aggregate_type": "thing", "event_type": "Happened"}
     one = {"events": 1, "first_position": 1, "last_position": 1}
     total = {"events": 1, "aggregates": 1, "last_position": 1}
@@ -300,17 +305,23 @@ def test_a_check_tells_each_row_that_is_wrong(store: Hindsight) -> None:
                 kept=total | {"aggregates": 7},
                 counted=total,
             ),
-            Difference(
-                table="event_counts",
-                key={"axis": "occurred", "hour": START.replace(minute=0)} | thing,
-                kept=None,
-                counted=one,
+            *(
+                Difference(
+                    table="event_counts",
+                    key={"axis": "occurred", "hours": hours, "hour": hour} | thing,
+                    kept=None,
+                    counted=one,
+                )
+                for hours, hour in ((1, occurred), (24, occurred.replace(hour=0)))
             ),
-            Difference(
-                table="event_counts",
-                key={"axis": "recorded", "hour": recorded} | thing,
-                kept=one | {"events": 2},
-                counted=one,
+            *(
+                Difference(
+                    table="event_counts",
+                    key={"axis": "recorded", "hours": hours, "hour": hour} | thing,
+                    kept=one | {"events": 2},
+                    counted=one,
+                )
+                for hours, hour in ((1, recorded), (24, recorded.replace(hour=0)))
             ),
             Difference(
                 table="history_lengths",
@@ -495,8 +506,33 @@ def test_rollups_that_move_on_behind_a_reader_change_no_tally(
         return found
 
     monkeypatch.setattr(reading, "_cells", cells)
-    for events in (9, 13):
-        assert sum(tally.events for tally in store.tally(width=24 * HOUR)) == events
+    for width, events in ((DAY, 9), (HOUR, 13)):
+        assert sum(tally.events for tally in store.tally(width=width)) == events
+
+
+def test_days_are_read_as_days_but_for_those_that_a_bound_cuts(store: Hindsight) -> None:
+    """What is kept is put wrong, so that each count tells which rows it is from."""
+    begin = START.replace(hour=0, minute=0)
+    at = [begin + number * DAY / 2 for number in range(8)]  # two events a day, for four days
+    imported(store, [Line("z", 1, each, each, goes_on=True) for each in at])
+    roll_up(store, 8)
+    with store.database.transaction() as connection:
+        connection.execute(text("UPDATE event_counts SET events = events + 10 WHERE hours = 1"))
+        connection.execute(text("UPDATE event_counts SET events = events + 100 WHERE hours = 24"))
+
+    def counts(width: timedelta, **bounds: Any) -> list[int]:
+        where = FeedFilter(since=bounds.pop("since", None), until=bounds.pop("until", None))
+        return [tally.events for tally in store.tally(width=width, where=where, **bounds)]
+
+    assert counts(DAY) == [102] * 4
+    assert counts(DAY, since=begin + DAY, until=begin + 3 * DAY) == [102] * 2
+    assert counts(DAY, since=begin + HOUR, until=begin + 3 * DAY + HOUR) == [11, 102, 102, 11]
+    assert counts(DAY, since=begin + HOUR / 2) == [11, 102, 102, 102]
+    assert counts(DAY, until=begin + 3 * DAY + HOUR / 2) == [102, 102, 102, 1]
+    assert counts(DAY, after=1, before=8) == [11, 102, 102, 11]
+    assert counts(DAY, after=2, before=7) == [102, 102]
+    assert counts(12 * HOUR) == [11] * 8
+    assert counts(7 * DAY) == [408]  # from Sunday to Wednesday; the first week began on a Thursday
 
 
 # `hindsight stats --exact`, `--rebuild`
@@ -530,13 +566,15 @@ def test_stats_tell_what_is_wrong_and_put_it_right(store: Hindsight, store_url: 
     assert result.exit_code == 1
     recorded = next(store.feed()).recorded_at
     assert recorded is not None
-    hour = recorded.strftime("%Y-%m-%d %H:00:00")
-    assert "rollups        6 wrong up to #1" in result.stdout
+    hour, day = (recorded.strftime(f"%Y-%m-%d {hour}:00:00") for hour in ("%H", "00"))
+    assert "rollups        8 wrong up to #1" in result.stdout
     assert [line for line in result.stdout.splitlines() if line.startswith("wrong: ")] == [
         "wrong: event_totals ghost Happened 1: of no event",
         "wrong: event_totals thing Happened\ufffd 1: aggregates 7, not 1",
-        "wrong: event_counts occurred 2026-11-22 09:00:00 thing Happened\ufffd: missing",
-        f"wrong: event_counts recorded {hour} thing Happened\ufffd: events 2, not 1",
+        "wrong: event_counts occurred 1 h 2026-11-22 09:00:00 thing Happened\ufffd: missing",
+        "wrong: event_counts occurred 24 h 2026-11-22 00:00:00 thing Happened\ufffd: missing",
+        f"wrong: event_counts recorded 1 h {hour} thing Happened\ufffd: events 2, not 1",
+        f"wrong: event_counts recorded 24 h {day} thing Happened\ufffd: events 2, not 1",
         "wrong: history_lengths thing a: version 3, not 1",
         "wrong: history_lengths thing ghost: of no event",
     ]
@@ -545,6 +583,7 @@ def test_stats_tell_what_is_wrong_and_put_it_right(store: Hindsight, store_url: 
         "table": "event_counts",
         "key": {
             "axis": "occurred",
+            "hours": 1,
             "hour": "2026-11-22T09:00:00Z",
             "aggregate_type": "thing",
             "event_type": "Happened\u202e",

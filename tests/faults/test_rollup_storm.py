@@ -18,7 +18,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Select, TextualSelect
+from sqlalchemy import CompoundSelect, Connection, Select, TextualSelect
 
 from store import FeedFilter, Hindsight, NewEvent, any_, migrate
 from store.database import Database
@@ -74,7 +74,9 @@ class Seen:
     def snapshot(self) -> Iterator[Connection]:
         yield self._connection
 
-    def select(self, statement: Select[Any] | TextualSelect) -> list[tuple[Any, ...]]:
+    def select(
+        self, statement: Select[Any] | CompoundSelect[Any] | TextualSelect
+    ) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._connection.execute(statement)]
 
 
@@ -92,10 +94,10 @@ def look(store: Hindsight) -> int:
         by_length = sorted(lengths, key=lambda row: (-row[0], row[1]))[:LISTED]
         assert [(head.version, head.aggregate_id) for head in longest] == by_length
         for axis in keeping.AXES:
-            found = reader.tally(width=HOUR, where=FeedFilter(axis=axis))
-            anew = seen.select(counting.hours(cast("Database", seen), axis, 0, 2**62))
             counted = [
                 (
+                    axis,
+                    hours,
                     (t.start - EPOCH) // HOUR,
                     t.aggregate_type,
                     t.event_type,
@@ -103,9 +105,11 @@ def look(store: Hindsight) -> int:
                     t.first_position,
                     t.last_position,
                 )
-                for t in found
+                for hours in counting.WIDTHS
+                for t in reader.tally(width=hours * HOUR, where=FeedFilter(axis=axis))
             ]
-            assert counted == sorted(row[1:] for row in anew)
+            anew = seen.select(counting.counts(cast("Database", seen), axis, 0, 2**62))
+            assert counted == sorted(anew)
     return int(plain)
 
 

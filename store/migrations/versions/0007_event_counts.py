@@ -1,4 +1,4 @@
-"""How many events there are, of which kind and in which hour."""
+"""How many events there are, of which kind and in which hour and day."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -31,13 +31,15 @@ POSTGRESQL = (
     """
     CREATE TABLE event_counts (
         axis text NOT NULL,
+        hours integer NOT NULL,
         hour integer NOT NULL,
         aggregate_type text NOT NULL,
         event_type text NOT NULL,
         events bigint NOT NULL,
         first_position bigint NOT NULL,
         last_position bigint NOT NULL,
-        CONSTRAINT event_counts_pkey PRIMARY KEY (axis, hour, aggregate_type, event_type)
+        CONSTRAINT event_counts_pkey
+            PRIMARY KEY (axis, hours, hour, aggregate_type, event_type)
     )
     """,
     BEGIN,
@@ -94,13 +96,15 @@ SQLITE = (
     """
     CREATE TABLE event_counts (
         axis TEXT NOT NULL,
+        hours INTEGER NOT NULL,
         hour INTEGER NOT NULL,
         aggregate_type TEXT NOT NULL,
         event_type TEXT NOT NULL,
         events BIGINT NOT NULL,
         first_position BIGINT NOT NULL,
         last_position BIGINT NOT NULL,
-        CONSTRAINT event_counts_pkey PRIMARY KEY (axis, hour, aggregate_type, event_type)
+        CONSTRAINT event_counts_pkey
+            PRIMARY KEY (axis, hours, hour, aggregate_type, event_type)
     )
     """,
     BEGIN,
