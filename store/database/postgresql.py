@@ -208,7 +208,7 @@ class PostgreSQL:
         def run() -> list[TupleRow]:
             try:
                 with self.connections.connect() as connection:
-                    return [tuple(row) for row in connection.execute(statement)]
+                    return [tuple(row) for row in connection.execute(statement).all()]
             except DBAPIError as error:
                 raise _named(error.orig) from error
 

@@ -178,7 +178,7 @@ class SQLite:
     def select(self, statement: Select[Any] | TextualSelect) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
             with self.connections.connect() as connection:
-                return [tuple(row) for row in connection.execute(statement)]
+                return [tuple(row) for row in connection.execute(statement).all()]
 
         return _patiently(run)
 

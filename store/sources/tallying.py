@@ -83,10 +83,11 @@ def tallies(rows: Iterable[StretchRow], width: timedelta) -> Sequence[Tally]:
             events += before[0]  # noqa: PLW2901
             first, last = min(first, before[1]), max(last, before[2])  # noqa: PLW2901
         sums[key] = (events, first, last)
+    starts = {number: start_of(number, width) for number in {key[0] for key in sums}}
     # By code point, which no two databases agree on.
     return [
         Tally(
-            start=start_of(key[0], width),
+            start=starts[key[0]],
             aggregate_type=key[1],
             event_type=key[2],
             events=events,
