@@ -177,7 +177,7 @@ def test_a_search_that_many_match_reads_the_page(
 
 
 @pytest.mark.parametrize("bounds", [{}, {"after": EVENTS // 4}, {"before": EVENTS // 4 * 3}])
-def test_a_histogram_of_days_reads_the_days(planned: Planned, bounds: dict[str, int]) -> None:
+def test_a_histogram_of_days_reads_the_days(planned: Planned, bounds: dict[str, Any]) -> None:
     """And of those that a bound cuts the hours, of which there are as many as events, nearly."""
     kept = "SELECT count(*) FROM event_counts WHERE hours = 24 AND axis = 'occurred'"
     [(days,)] = planned.store.database.rows(kept, {})

@@ -216,7 +216,7 @@ def test_counts_are_the_same_wherever_the_rollups_end(
 @pytest.mark.parametrize("unit", [HOUR, DAY])
 def test_every_bound_cuts_where_it_says(store: Hindsight, unit: timedelta) -> None:
     """Positions and times cut hours, or days, at and off their start, in an order not of time."""
-    begin = START.replace(hour=0, minute=0)
+    begin = EPOCH - unit  # from where numbers are rounded down, too
     parts = (10, 190, 70, 59, 61, 130, 0, 60, 119, 120, 179, 180)
     at = [begin + part * unit / 60 for part in parts]
     imported(
@@ -244,7 +244,7 @@ def test_every_bound_cuts_where_it_says(store: Hindsight, unit: timedelta) -> No
             event
             for event in events
             if after < event.position < (before or 99)
-            and (since or EPOCH) <= moment(event, axis) < (end or begin + 99 * unit)
+            and (since or begin) <= moment(event, axis) < (end or begin + 99 * unit)
         ]
         found = store.tally(width=width, where=where, after=after, before=before)
         assert list(found) == expected(wanted, where, width), (width, where, after, before)
