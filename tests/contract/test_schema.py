@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Inspector, Table, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 
@@ -140,9 +141,16 @@ def test_migrations_allow_null_where_the_code_declares_it(store: Hindsight) -> N
         assert found == nullable(table), table.name
 
 
+def test_the_revisions_are_those_that_alembic_finds() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    found = [script.revision for script in scripts.walk_revisions()]
+    assert found[::-1] == migrations.REVISIONS
+    assert scripts.get_current_head() == migrations.REVISIONS[-1]
+
+
 def test_migrating_says_what_was_there_before(blank_url: str) -> None:
     assert migrate(blank_url) is None
-    assert migrate(blank_url) == migrations.head_revision()
+    assert migrate(blank_url) == migrations.REVISIONS[-1]
 
 
 def test_migrating_again_changes_nothing(store_url: str) -> None:
