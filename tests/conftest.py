@@ -111,7 +111,12 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
     drop()
 
 
-@pytest.fixture(params=[True, False], ids=["measured", "bare"])
+@pytest.fixture(
+    params=[
+        pytest.param(True, id="measured"),
+        pytest.param(False, id="bare", marks=pytest.mark.soak),
+    ]
+)
 def measured(request: pytest.FixtureRequest) -> bool:
     """Whether the store's parts are wrapped to count and time what they do, as they are by default.
 

@@ -31,6 +31,14 @@ class Serve(Protocol):
     def __call__(self, source: str | Path, *, domain: str = "", operate: bool = False) -> str: ...
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """A fresh store of each kind. What a page shows is a document, which contract tests compare."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
 @pytest.fixture(scope="session")
 def serve(pytestconfig: pytest.Config) -> Iterator[Serve]:
     """Starts `python -m dashboard` over a source, once for each domain; gives its address.

@@ -270,16 +270,16 @@ def keep_a_snapshot(store: Hindsight, before: Sequence[Event]) -> None:
 
 READERS = (
     read_events,
-    read_events_of_a_time,
     read_history,
     read_feed,
     load,
-    load_old_versions,
     append_again,
     import_again,
-    check_everything,
 )
 OTHER_READERS = (
+    read_events_of_a_time,
+    load_old_versions,
+    check_everything,
     read_events_backward,
     read_some_events,
     read_outline,

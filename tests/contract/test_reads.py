@@ -45,7 +45,13 @@ class Shelf:
         self.source = source
 
 
-KINDS = ["sqlite", "postgresql", "archived in sqlite", "archived in postgresql", "file"]
+KINDS = [
+    "sqlite",
+    "postgresql",
+    "archived in sqlite",
+    pytest.param("archived in postgresql", marks=pytest.mark.soak),
+    "file",
+]
 
 
 @pytest.fixture(scope="module", params=KINDS)
