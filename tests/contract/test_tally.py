@@ -79,7 +79,13 @@ def write(store: Hindsight) -> list[Event]:
     return events
 
 
-KINDS = ["sqlite", "postgresql", "archived in sqlite", "archived in postgresql", "file"]
+KINDS = [
+    "sqlite",
+    "postgresql",
+    "archived in sqlite",
+    pytest.param("archived in postgresql", marks=pytest.mark.soak),
+    "file",
+]
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -207,7 +207,7 @@ def check_import(store: Hindsight, stored: Sequence[Event]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [7, pytest.param(60, marks=pytest.mark.soak)])
 def test_whoever_dies_while_half_is_archived_nothing_is_lost_doubled_or_wrong(
     url: str, server: PostgresServer | None, seconds: int, tmp_path: Path
 ) -> None:

@@ -86,7 +86,7 @@ def litter(redis: RedisServer, chosen: random.Random) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [6, pytest.param(90, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [4, pytest.param(90, marks=pytest.mark.soak)])
 def test_no_answer_is_wrong_whatever_happens(
     twins: list[str], own_redis: RedisServer, seconds: int
 ) -> None:

@@ -331,7 +331,7 @@ def tell(**figures: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.soak)])
 def test_projectors_that_die_all_the_time_have_each_event_take_effect_once(
     store: Hindsight, url: str, server: PostgresServer | None, seconds: int
 ) -> None:
@@ -361,7 +361,7 @@ def test_projectors_that_die_all_the_time_have_each_event_take_effect_once(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_rebuild_that_dies_all_the_time_goes_on_and_nobody_who_reads_notices(
     store: Hindsight, url: str, server: PostgresServer | None, seconds: int
 ) -> None:

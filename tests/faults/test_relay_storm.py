@@ -163,7 +163,7 @@ def write(url: str, number: int, ended: threading.Event) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.soak)])
 def test_relays_that_die_all_the_time_bring_everything_in_order(
     request: pytest.FixtureRequest, url: str, seconds: int, tmp_path: Path
 ) -> None:

@@ -227,7 +227,7 @@ def beside(url: str, *tasks: Task) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_whoever_dies_each_event_is_counted_once(url: str, kills: int) -> None:
     chosen = random.Random(2)
     with Hindsight(url) as store, working(url) as workers:
