@@ -205,6 +205,8 @@ def is_wanted(event: Event, where: FeedFilter) -> bool:
 )
 @example(where=FeedFilter(), width=TICK, after=0, before=None, rolled_up=15)
 @example(where=FeedFilter(), width=HOUR, after=0, before=None, rolled_up=15)
+@example(where=FeedFilter(), width=timedelta(days=1), after=0, before=None, rolled_up=15)
+@example(where=FeedFilter(), width=timedelta(days=7), after=4, before=12, rolled_up=15)
 @example(where=FeedFilter(), width=timedelta.max, after=0, before=None, rolled_up=15)
 @example(where=FeedFilter(axis="recorded"), width=HOUR, after=0, before=None, rolled_up=15)
 def test_a_tally_counts_what_the_feed_has(
