@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from store import Hindsight, migrate
@@ -52,15 +53,22 @@ def _postgres_template(postgres_server: PostgresServer) -> str:
     return _TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def _run_sql(postgres_server: PostgresServer) -> Iterator[Callable[[str], object]]:
+    """Runs statements on one connection: to connect takes as long as to make a database."""
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+        yield lambda sql: connection.execute(sql.encode())
+
+
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, _postgres_template: str) -> Iterator[str]:
+def postgres_url(
+    postgres_server: PostgresServer, _postgres_template: str, _run_sql: Callable[[str], object]
+) -> Iterator[str]:
     """A fresh migrated PostgreSQL database."""
     name = f"test_{uuid4().hex}"
-    postgres_server.execute(
-        f"CREATE DATABASE {name} TEMPLATE {_postgres_template} STRATEGY file_copy"
-    )
+    _run_sql(f"CREATE DATABASE {name} TEMPLATE {_postgres_template} STRATEGY file_copy")
     yield postgres_server.url(name)
-    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    _run_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

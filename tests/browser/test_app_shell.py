@@ -85,7 +85,7 @@ def views(scoop: str, github: str, empty: str, related: str) -> dict[str, str]:
 # Every theme, every width
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
 def test_no_view_breaks_the_accessibility_rules(
     new_context: NewContext, views: dict[str, str], theme: str
 ) -> None:

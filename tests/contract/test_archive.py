@@ -44,6 +44,8 @@ from tests.archiving import archive_all_but, archiver, keeping
 from tests.published import Recording, relay_all
 from tests.statements import round_trips
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2023, 1, 30, tzinfo=UTC)
 
 

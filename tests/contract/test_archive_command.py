@@ -18,6 +18,8 @@ from store.cli import hindsight
 from store.cli.archive import _Tally
 from tests import sums, totals
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 Fill = Callable[..., None]
 LONG_AGO = datetime(2023, 3, 31, 23, 59, tzinfo=UTC)

@@ -428,9 +428,9 @@ def restore_one(store: Hindsight) -> None:
     "moves",
     [
         (be_without_archive, archive_all, archive_all),
-        (hold_some, give_one_back, restore_one),
         (give_back, restore_one, archive_all),
         *seldom(
+            (hold_some, give_one_back, restore_one),
             (be_without_archive, archive_all, restore_one),
             (hold_some, archive_all, archive_all),
             (hold_some, archive_all, give_one_back),

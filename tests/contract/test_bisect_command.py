@@ -290,7 +290,7 @@ def expected_answer(question: str, state: Any) -> tuple[str, Any]:
         return ("error", None)
 
 
-@pytest.mark.parametrize("kind", ["store", "file"])
+@pytest.mark.parametrize("kind", ["store", pytest.param("file", marks=pytest.mark.soak)])
 def test_scoop_s_packages_are_as_plain_python_says_at_every_known_version(
     sqlite_url: str, data_sets: Path, kind: str
 ) -> None:

@@ -22,6 +22,8 @@ from store.errors import AggregateNotFound, ApplyFailed, InvalidEvent, VersionCo
 from tests.statements import round_trips
 from tests.totals import Add, Added, Loose, Total, add, note, numbers, put, undo, unguard
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Hindsight]
 
 

@@ -27,6 +27,8 @@ from tests.sums import project, put
 from users import domain as users_domain
 from users.commands import ChangeEmail, CreateUser
 
+pytestmark = pytest.mark.slow
+
 CREATED = NewEvent("Created", {})
 
 

@@ -38,6 +38,8 @@ from store.recorder import Recorder
 from store.snapshots import Snapshots
 from store.verdicts import Judge
 
+pytestmark = pytest.mark.slow
+
 
 class Named(Struct, frozen=True):
     name: str

@@ -25,6 +25,8 @@ from store.generation.orders import EVENTS
 from store.verification import verify
 from users import domain as users
 
+pytestmark = pytest.mark.slow
+
 UNTIL = datetime(2026, 11, 28, 12, tzinfo=UTC)
 USERS, NOBODY = Domains([users]), Domains()
 

@@ -27,7 +27,7 @@ from store.subscription import settled_position
 from store.transfer import Imported, export_events, import_events
 
 SMALLER = ("gh_bitcoin_gui", "receipt_wabo", "scoop_main")
-SETS = (*SMALLER, "wikipedia_edits")
+SETS = (*SMALLER, pytest.param("wikipedia_edits", marks=pytest.mark.soak))
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 

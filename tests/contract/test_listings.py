@@ -19,6 +19,8 @@ from store.rollups import lengths
 from store.transfer import import_events
 from tests.archiving import archive_all_but
 
+pytestmark = pytest.mark.slow
+
 TYPES = {"a": "even", "aa": "odd", "ab": "even", "b": "odd", "ba": "odd", "ä": "even", "z": "odd"}
 
 
@@ -144,7 +146,7 @@ def listed(store: Hindsight, query: Query) -> list[AggregateSummary]:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(happens=steps, asked=st.lists(queries, min_size=4, max_size=8))
 def test_a_listing_is_a_sort_of_the_heads_whatever_has_happened(

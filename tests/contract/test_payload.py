@@ -18,6 +18,8 @@ from store.errors import InvalidEvent, PayloadTooLarge
 from store.interchange import format_line, parse_line
 from store.payload import MAX_PAYLOAD_BYTES
 
+pytestmark = pytest.mark.slow
+
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = (
     st.none()

@@ -70,6 +70,8 @@ from users.commands import ChangeEmail, CreateUser, LockAccount, RecordFailedLog
 from users.read_model import user_read_model, users
 from users.state import User
 
+pytestmark = pytest.mark.slow
+
 
 class Moved(Struct, frozen=True):
     to: int

@@ -32,6 +32,8 @@ from tests.archiving import archive_all_but, archiver
 from tests.archiving import keeping as keeping_newest
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -189,7 +189,7 @@ def run(fresh_url: Callable[[], str], *, examples: int, steps: int) -> None:
 
 @pytest.mark.slow
 def test_whatever_happens_a_load_equals_the_full_replay(fresh_url: Callable[[], str]) -> None:
-    run(fresh_url, examples=20, steps=25)
+    run(fresh_url, examples=12, steps=25)
 
 
 @pytest.mark.soak

@@ -27,6 +27,8 @@ from store.trace import Masking, told
 from store.transfer import export_events
 from users.commands import ChangeEmail, CreateUser, RecordLogin, UpdateProfile
 
+pytestmark = pytest.mark.slow
+
 JANUARY = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PERSONAL = [
     "a@b.example",

@@ -19,6 +19,8 @@ from store.metrics import Metrics
 from store.verification import Finding, Verification, verify
 from store.work import work_once
 
+pytestmark = pytest.mark.slow
+
 
 class Named(Struct, frozen=True):
     name: str
