@@ -89,7 +89,7 @@ def _saves_slow(rule: Rule, seen: Seen) -> Iterator[str]:
 def _conflicts_escape(rule: Rule, seen: Seen) -> Iterator[str]:
     escaped = seen.grown(_OUTCOMES, 15, "outcome").get(("escaped",), 0.0)
     saves = seen.total(f"{_SAVES}_count", 15)
-    if escaped > 10 and escaped > rule.threshold * saves:
+    if saves > 0 and escaped > 10 and escaped > rule.threshold * saves:
         yield f"Callers see conflicts: {escaped / saves:.0%} of appends"
 
 
