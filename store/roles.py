@@ -56,26 +56,24 @@ READER = (
 )
 
 
-def create_roles(connection: Connection, roles: Iterable[str], folder: Path) -> list[str]:
-    """Make those roles that are not there yet, which may log in; which these were.
+def create_roles(connection: Connection, roles: Iterable[str], folder: Path) -> None:
+    """Make those roles that are not there yet, which may log in.
 
     The file of a role's name in `folder` has its password, of which the server is told only a
     verifier.
 
     Raises:
-        NotFound: there is no such file, or nothing in it.
+        NotFound: there is no such file, or no text in it.
     """
     known = set(connection.scalars(text("SELECT rolname FROM pg_roles")))
-    made = [role for role in dict.fromkeys(roles) if role not in known]
     driver = connection.connection.driver_connection
     assert isinstance(driver, Driver)  # noqa: S101
-    passwords = {role: _password(folder / role) for role in made}
+    passwords = {role: _password(folder / role) for role in roles if role not in known}
     for role, password in passwords.items():
         verifier = driver.pgconn.encrypt_password(
             password.encode(), role.encode(), b"scram-sha-256"
         ).decode()
         connection.exec_driver_sql(f"CREATE ROLE {_quoted(role)} LOGIN PASSWORD '{verifier}'")
-    return made
 
 
 def _password(file: Path) -> str:
@@ -83,6 +81,8 @@ def _password(file: Path) -> str:
         password = file.read_text().strip()
     except OSError as error:
         raise NotFound(f"no password: {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise NotFound(f"no password: {file} is no text") from None
     if not password:
         raise NotFound(f"no password: {file} is empty")
     return password

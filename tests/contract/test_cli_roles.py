@@ -421,17 +421,18 @@ def test_the_reader_reads_all_there_is_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("file", "complaint"), [(None, "No such file or directory"), (" \n", "is empty")]
+    ("file", "complaint"),
+    [(None, "No such file or directory"), (b" \n", "is empty"), (b"\xff", "is no text")],
 )
 def test_a_role_without_a_password_is_not_made(
     postgres_server: PostgresServer,
     postgres_url: str,
     tmp_path: Path,
-    file: str | None,
+    file: bytes | None,
     complaint: str,
 ) -> None:
     if file is not None:
-        (tmp_path / "nobody").write_text(file)
+        (tmp_path / "nobody").write_bytes(file)
     words = ["migrate", "--url", postgres_url, "--app-role", "nobody"]
     result = CliRunner().invoke(hindsight, [*words, "--create-roles", str(tmp_path)])
     assert result.exit_code == 2

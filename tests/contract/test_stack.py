@@ -142,13 +142,23 @@ def test_commands_are_those_of_the_program(name: str) -> None:
 
 
 def test_prometheus_asks_those_that_listen() -> None:
-    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    asked = re.findall(r"(\w+):(\d+)", str(config["scrape_configs"][::2]))
-    found = config["scrape_configs"][1]["dns_sd_configs"][0]
-    asked = [(host, port) for host, port in asked if host in SERVICES]
-    asked.append((found["names"][0], str(found["port"])))
-    assert {host for host, _ in asked} == {"service", "worker", "dashboard"}
-    for host, port in asked:
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    asked = {
+        (job["job_name"], target)
+        for job in jobs
+        for each in job.get("static_configs", ())
+        for target in each["targets"]
+    }
+    asked |= {
+        (job["job_name"], f"{name}:{each['port']}")
+        for job in jobs
+        for each in job.get("dns_sd_configs", ())
+        for name in each["names"]
+    }
+    assert {job for job, _ in asked} == {"service", "worker", "dashboard"}
+    for job, target in asked:
+        host, port = target.split(":")
+        assert host == job
         assert port in " ".join(SERVICES[host]["command"])
 
 

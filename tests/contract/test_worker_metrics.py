@@ -60,18 +60,18 @@ def test_a_worker_tells_what_it_has_published(store: Hindsight, store_url: str) 
     ],
 )
 def test_an_address_that_cannot_be_is_one_line(
-    store_url: str, address: str, complaint: str
+    sqlite_url: str, address: str, complaint: str
 ) -> None:
-    with started(store_url, "--metrics", address) as process:
+    with started(sqlite_url, "--metrics", address) as process:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (2, "")
     assert err.splitlines()[-1].startswith(f"error: Invalid value for '--metrics': {complaint}")
 
 
-def test_a_port_that_is_taken_is_one_line(store_url: str) -> None:
+def test_a_port_that_is_taken_is_one_line(sqlite_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with started(store_url, "--metrics", str(port)) as process:
+        with started(sqlite_url, "--metrics", str(port)) as process:
             out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (2, "")
     assert f"127.0.0.1:{port}: Address already in use" in err.splitlines()[-1]
