@@ -117,12 +117,12 @@ def test_a_command_creates_and_changes_an_aggregate(bank: Hindsight) -> None:
 
 def test_the_command_is_kept_beside_its_events_without_secrets(bank: Hindsight) -> None:
     bank.execute("a", Open(100))
-    [event] = bank.execute("a", Draw(1, pin="1234"), context=Context(actor="ada")).events
+    [event] = bank.execute("a", Draw(1, pin="secret"), context=Context(actor="ada")).events
     command = event.metadata["command"]
     assert (command["name"], command["data"]) == ("Draw", {"amount": 1})
     assert len(command["id"]) == 36
     assert event.actor == "ada"
-    assert b"1234" not in event.raw_metadata + event.raw_data
+    assert b"secret" not in event.raw_metadata + event.raw_data
 
 
 def test_a_command_with_nothing_to_change_writes_nothing(bank: Hindsight) -> None:
