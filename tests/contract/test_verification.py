@@ -121,6 +121,7 @@ def test_an_empty_store_has_no_findings(store: Hindsight) -> None:
     assert (found.aggregates, found.events, found.finding_count) == (0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("batch_size")
 @pytest.mark.parametrize(("sql", "expected"), DAMAGES)
 def test_damage_is_found_and_named(
